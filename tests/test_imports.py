@@ -1,0 +1,153 @@
+"""Imports point one way (docs/architecture.md, section "Import directions")."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+from typing import Dict, Iterator, List, Set, Tuple
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+OURS = ("poptorch_host", "poplar_ops", "detectors", "data")
+
+# package -> packages of ours that it may import
+ALLOWED: Dict[str, Set[str]] = {
+    "poptorch_host": set(),
+    "poplar_ops": {"poptorch_host"},
+    "data": set(),
+    "detectors": {"poplar_ops"},
+    "detectors/experiment": {"poplar_ops", "detectors"},
+    "detectors/commands": {"poplar_ops", "detectors", "data"},
+}
+
+# library -> the only places that may import it, in folders or files
+ONE_PLACE: Dict[str, Tuple[str, ...]] = {
+    "poptorch": ("poplar_ops/runtime.py",),
+    "omegaconf": ("detectors/experiment/recipe.py",),
+    "rich": ("detectors/experiment/console.py",),
+    "safetensors": ("detectors/weights/tensor_file.py",),
+    "timm": ("detectors/backbones/timm_features.py",),
+    "pycocotools": ("data/evaluation/coco.py",),
+    "albumentations": ("data/albumentations.py",),
+    "lightning": ("detectors/experiment", "data/datamodule.py", "train.py"),
+}
+
+# what each package may import at all, beyond the standard library and itself
+THIRD_PARTY: Dict[str, Set[str]] = {
+    "poptorch_host": {"torch", "torch_geometric"},  # torch_geometric: only if the user has it
+    "data": {"torch", "numpy", "PIL", "pycocotools", "albumentations", "lightning"},
+}
+
+
+def sources(folder: str) -> List[Path]:
+    return sorted((ROOT / folder).rglob("*.py"))
+
+
+def imported_modules(path: Path) -> Iterator[str]:
+    """The absolute names that a file imports, at the top or inside functions."""
+    package = path.relative_to(ROOT).with_suffix("").parts[:-1]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = ".".join(package[: len(package) - node.level + 1]) if node.level else ""
+            yield ".".join(part for part in (base, node.module) if part)
+
+
+def home(path: Path) -> str:
+    """The entry of ALLOWED that a file lives in: the longest that fits."""
+    relative = path.relative_to(ROOT).as_posix()
+    return max((key for key in ALLOWED if relative.startswith(key + "/")), key=len)
+
+
+@pytest.mark.parametrize("package", OURS)
+def test_packages_import_only_what_lies_before_them(package: str) -> None:
+    wrong = [
+        f"{path.relative_to(ROOT)} imports {name}"
+        for path in sources(package)
+        for name in imported_modules(path)
+        if name.split(".")[0] in OURS
+        and name.split(".")[0] != package
+        and name.split(".")[0] not in ALLOWED[home(path)]
+    ]
+    assert wrong == []
+
+
+def test_detectors_core_knows_no_experiment_and_no_command() -> None:
+    wrong = [
+        f"{path.relative_to(ROOT)} imports {name}"
+        for path in sources("detectors")
+        if home(path) == "detectors" and path.name != "__main__.py"
+        for name in imported_modules(path)
+        if name.startswith(("detectors.commands", "detectors.experiment"))
+    ]
+    assert wrong == []
+
+
+def test_the_two_models_never_meet() -> None:
+    pairs = (("efficientdet", "faster_rcnn"), ("faster_rcnn", "efficientdet"))
+    wrong = [
+        f"{path.relative_to(ROOT)} imports {name}"
+        for one, other in pairs
+        for path in sources(f"detectors/models/{one}")
+        for name in imported_modules(path)
+        if other in name
+    ]
+    assert wrong == []
+
+
+@pytest.mark.parametrize("library", ONE_PLACE)
+def test_each_library_is_imported_in_one_place(library: str) -> None:
+    files = [path for package in OURS for path in sources(package)]
+    files += [ROOT / "train.py", ROOT / "infer.py"]
+    wrong = [
+        path.relative_to(ROOT).as_posix()
+        for path in files
+        if path.exists()
+        and any(name.split(".")[0] == library for name in imported_modules(path))
+        and not path.relative_to(ROOT).as_posix().startswith(ONE_PLACE[library])
+    ]
+    assert wrong == []
+
+
+@pytest.mark.parametrize("package", THIRD_PARTY)
+def test_separate_packages_need_little(package: str) -> None:
+    standard = set(getattr(sys, "stdlib_module_names", ())) | {"__future__"}
+    if not standard - {"__future__"}:
+        pytest.skip("the list of standard modules needs Python 3.10")
+    allowed = standard | THIRD_PARTY[package] | {package}
+    wrong = [
+        f"{path.relative_to(ROOT)} imports {name}"
+        for path in sources(package)
+        for name in imported_modules(path)
+        if name.split(".")[0] not in allowed
+    ]
+    assert wrong == []
+
+
+def test_importing_detectors_pulls_in_no_heavy_library() -> None:
+    heavy = [
+        "lightning",
+        "albumentations",
+        "pycocotools",
+        "timm",
+        "torchvision",
+        "cv2",
+        "omegaconf",
+    ]
+    program = f"import sys, detectors; print([name for name in {heavy} if name in sys.modules])"
+    result = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == "[]"
+
+
+def test_importing_ours_leaves_the_name_poptorch_alone() -> None:
+    program = "import sys, detectors, poptorch_host; print('poptorch' in sys.modules)"
+    result = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == "False"
