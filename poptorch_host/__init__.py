@@ -1,0 +1,163 @@
+"""PopTorch's public names on stock PyTorch: models written for IPUs run on any machine.
+
+The host runtime's own controls are in `poptorch_host.host`.
+"""
+
+from . import enums, optim, options, profiling, testing
+from ._logging import logger, setLogLevel
+from .blocks import BeginBlock, Block, BlockFunction, removeBlocks
+from .checks import (
+    ConfigFileError,
+    Error,
+    RecoverableError,
+    UnrecoverableError,
+    createPoptorchError,
+)
+from .compile_hooks import registerPostCompileHook, registerPreCompileHook
+from .control_flow import CPU, cond, for_loop
+from .custom_ops import custom_op
+from .dataloader import AsynchronousDataAccessor, DataLoader
+from .device_internals import accessAttributes, getIpuTensorId, importPoptorchMetadataFromFile
+from .enums import (
+    AutoStage,
+    CommGroupType,
+    ConnectionType,
+    DataLoaderMode,
+    HalfFloatCastingBehavior,
+    Liveness,
+    MatMulSerializationMode,
+    MeanReductionStrategy,
+    MultiConvPlanType,
+    OutputMode,
+    OverlapMode,
+    ReductionType,
+    SharingStrategy,
+    SyncPattern,
+    VariableRetrievalMode,
+)
+from .executor import PoplarExecutor
+from .hardware import ipuHardwareIsAvailable, ipuHardwareVersion, isRunningOnIpu
+from .multi_conv import MultiConv
+from .ops import (
+    ctc_beam_search_decoder,
+    dynamic_slice,
+    dynamic_update,
+    fps,
+    identity_loss,
+    ipu_print_tensor,
+    nearest,
+    nop,
+    recomputationCheckpoint,
+    serializedMatMul,
+    set_available_memory,
+    set_overlap_for_input,
+    set_overlap_for_output,
+)
+from .options import Options, TensorLocationSettings
+from .printing import module_repr, print
+from .scopes import Attribute, NameScope
+from .strategies import (
+    ParallelPhasedExecution,
+    Phase,
+    PipelinedExecution,
+    SerialPhasedExecution,
+    ShardedExecution,
+    Stage,
+)
+from .structure import (
+    ICustomArgParser,
+    registerCustomArgParser,
+    registerGeometricCustomArgParsers,
+)
+from .wrappers import inferenceModel, load, trainingModel
+
+__version__ = "3.4.0+host"  # PopTorch's version whose behaviour this follows
+
+__all__ = [
+    # wrappers and data
+    "AsynchronousDataAccessor",
+    "DataLoader",
+    "Options",
+    "PoplarExecutor",
+    "TensorLocationSettings",
+    "inferenceModel",
+    "load",
+    "trainingModel",
+    # blocks and strategies
+    "BeginBlock",
+    "Block",
+    "BlockFunction",
+    "ParallelPhasedExecution",
+    "Phase",
+    "PipelinedExecution",
+    "SerialPhasedExecution",
+    "ShardedExecution",
+    "Stage",
+    "removeBlocks",
+    # ops
+    "CPU",
+    "MultiConv",
+    "cond",
+    "ctc_beam_search_decoder",
+    "custom_op",
+    "dynamic_slice",
+    "dynamic_update",
+    "for_loop",
+    "fps",
+    "identity_loss",
+    "ipu_print_tensor",
+    "nearest",
+    "nop",
+    "recomputationCheckpoint",
+    "serializedMatMul",
+    "set_available_memory",
+    "set_overlap_for_input",
+    "set_overlap_for_output",
+    # enumerations
+    "AutoStage",
+    "CommGroupType",
+    "ConnectionType",
+    "DataLoaderMode",
+    "HalfFloatCastingBehavior",
+    "Liveness",
+    "MatMulSerializationMode",
+    "MeanReductionStrategy",
+    "MultiConvPlanType",
+    "OutputMode",
+    "OverlapMode",
+    "ReductionType",
+    "SharingStrategy",
+    "SyncPattern",
+    "VariableRetrievalMode",
+    # errors
+    "ConfigFileError",
+    "Error",
+    "RecoverableError",
+    "UnrecoverableError",
+    "createPoptorchError",
+    # everything else
+    "Attribute",
+    "ICustomArgParser",
+    "NameScope",
+    "__version__",
+    "accessAttributes",
+    "getIpuTensorId",
+    "importPoptorchMetadataFromFile",
+    "ipuHardwareIsAvailable",
+    "ipuHardwareVersion",
+    "isRunningOnIpu",
+    "logger",
+    "module_repr",
+    "print",
+    "registerCustomArgParser",
+    "registerGeometricCustomArgParsers",
+    "registerPostCompileHook",
+    "registerPreCompileHook",
+    "setLogLevel",
+    # modules
+    "enums",
+    "optim",
+    "options",
+    "profiling",
+    "testing",
+]

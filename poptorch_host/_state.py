@@ -1,0 +1,61 @@
+"""Whether a model runs inside an executor now, and the capture that watches it.
+
+`running()` is entered by the executor around `forward`: once under fake tensors (with a capture)
+and again for each micro-batch (without one). Everything that behaves differently on the device
+asks here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from typing import Iterator, Optional, Protocol
+
+__all__ = ["CaptureHooks", "current_capture", "is_running", "running"]
+
+
+class CaptureHooks(Protocol):
+    """What blocks and PopTorch's own ops tell the capture of one `forward`."""
+
+    def record(self, name: str) -> None:
+        """Count one use of the operator `namespace::name`, which the dispatcher does not show."""
+
+    def begin_block(self, user_id: Optional[str], ipu_id: Optional[int]) -> None:
+        """From here on operators belong to this block."""
+
+    def end_block(self) -> None:
+        """A `with Block(...)` closed: no block is active until the next one begins."""
+
+    def use_auto_id(self) -> None:
+        """Restart the automatic block names at "0"."""
+
+
+class _Local(threading.local):
+    depth = 0
+    capture: Optional[CaptureHooks] = None
+
+
+_local = _Local()
+
+
+def is_running() -> bool:
+    """True while an executor of this thread runs `forward`, in capture or on the engine."""
+    return _local.depth > 0
+
+
+def current_capture() -> Optional[CaptureHooks]:
+    """The capture that watches this thread's `forward`, None outside a capture."""
+    return _local.capture
+
+
+@contextlib.contextmanager
+def running(capture: Optional[CaptureHooks] = None) -> Iterator[None]:
+    """Mark this thread as inside an executor, with or without a capture."""
+    previous = _local.capture
+    _local.depth += 1
+    _local.capture = capture
+    try:
+        yield
+    finally:
+        _local.depth -= 1
+        _local.capture = previous

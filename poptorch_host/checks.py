@@ -1,0 +1,136 @@
+"""PopTorch's error classes, and the checks of an executor's arguments that raise them.
+
+DI device iterations, R replicas, G input replica group, GA gradient accumulation.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Optional
+
+import torch
+
+if TYPE_CHECKING:
+    from .options import Options
+
+
+class Error(Exception):
+    """Anything found while compiling or running a model. Not a RuntimeError, as in PopTorch."""
+
+    type: str = ""
+    """`poptorch_py_error` for what Python code found, else where the error came from."""
+    message: str = ""
+    """The text without prefix."""
+    location: str = ""
+    """What was being done, one line each; empty for Python-side errors."""
+
+
+class RecoverableError(Error):
+    """A device error after which a reset is enough."""
+
+    recovery_action: str = ""
+    """IPU_RESET, LINK_RESET, PARTITION_RESET or FULL_RESET."""
+
+
+class UnrecoverableError(Error):
+    """A device error that needs a person."""
+
+
+class ConfigFileError(Exception):
+    """`Options.loadFromFile` met a line that is no accessor call."""
+
+
+def createPoptorchError(msg: str) -> Error:
+    """A `poptorch.Error` with the prefix of Python-side errors; returned, not raised."""
+    error = Error(f"'poptorch_py_error': {msg}")
+    error.type = "poptorch_py_error"
+    error.message = msg
+    return error
+
+
+def check_options_type(options: object) -> None:
+    """Raise poptorch.Error unless `options` is a `poptorch.Options`."""
+    from .options import Options
+
+    if not isinstance(options, Options):
+        raise createPoptorchError(
+            f"Invalid type: 'options' is of type {type(options)} (Expected poptorch.Options)"
+        )
+
+
+def check_inference_options(options: Options) -> None:
+    """Raise poptorch.Error when options of a training model are used for inference."""
+    if options.Training.gradient_accumulation != 1:
+        raise createPoptorchError(
+            "You must set poptorch.Options().Training.gradientAccumulation to 1 or leave it as"
+            " its default value (1) when running a poptorch.inferenceModel()."
+            f" It is {options.Training.gradient_accumulation}: use a separate poptorch.Options"
+            " for inference, and deviceIterations for more micro-batches per call."
+        )
+
+
+def check_online(options: Options) -> None:
+    """Raise AssertionError when a model that may never attach to a device is called."""
+    from .enums import ConnectionType
+
+    assert options.connection_type != ConnectionType.Never, (
+        "Trying to run a model on an offline device (ConnectionType.Never):"
+        " use model.compile(inputs) instead of model(inputs)"
+    )
+
+
+def check_pipeline_length(options: Options, forward_stages: int, *, training: bool) -> None:
+    """Raise poptorch.Error when a pipeline of `forward_stages` has too few micro-batches.
+
+    Only for `PipelinedExecution` with more than one stage; sharded and phased have no minimum.
+    """
+    if forward_stages < 2:
+        return
+    if training:
+        needed = 2 * forward_stages - 1
+        if options.Training.gradient_accumulation < needed:
+            raise createPoptorchError(
+                "poptorch.Options().Training.gradientAccumulation must be greater than or equal"
+                f" to the number of pipeline stages ({needed}) when using"
+                " poptorch.PipelinedExecution. Please note that a model with"
+                f" {forward_stages} pipeline stages in PopTorch will have an additional"
+                f" {forward_stages - 1} stages when training."
+            )
+    elif options.device_iterations < forward_stages:
+        raise createPoptorchError(
+            "poptorch.Options().deviceIterations must be greater than or equal to the number of"
+            f" pipeline stages ({forward_stages}) when using PopTorch.PipelinedExecution."
+        )
+
+
+def micro_batches_per_call(options: Options, *, training: bool) -> int:
+    """DI * (R // G) * GA: how many blocks the first dimension of every input is cut into."""
+    accumulation = options.Training.gradient_accumulation if training else 1
+    groups = options.replication_factor // options.input_group_size
+    return options.device_iterations * groups * accumulation
+
+
+def micro_batch_size(shape: torch.Size, options: Options, *, training: bool) -> Optional[int]:
+    """First dimension of one micro-batch of an input of this shape; None for a scalar.
+
+    A 0-d tensor counts as a batch of one and passes whole.
+
+    Raises:
+        AssertionError: the batch is no multiple of the micro-batches per call.
+    """
+    per_call = micro_batches_per_call(options, training=training)
+    batch = shape[0] if len(shape) else 1
+    factors = [
+        f"Options().deviceIterations({options.device_iterations})",
+        f"(Options().replicationFactor({options.replication_factor}) /"
+        f" Options().inputReplicaGrouping(input_group_size={options.input_group_size}))",
+    ]
+    if training:
+        accumulation = options.Training.gradient_accumulation
+        factors.append(f"Options().Training.gradientAccumulation({accumulation})")
+    # per_call is 0 after deviceIterations(0), which PopTorch stores and lets fail here.
+    assert per_call > 0 and batch % per_call == 0, (
+        f"Invalid batch dimension: In the input {shape}, the batch dimension ({batch}) must be a"
+        f" multiple of {' * '.join(factors)} = {per_call}, because it is split into that many"
+        " micro-batches. For a full explanation see the batching semantics page"
+    )
+    return batch // per_call if len(shape) else None

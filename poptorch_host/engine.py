@@ -1,0 +1,218 @@
+"""The eager engine: a captured model with tensors of its own, run micro-batch by micro-batch.
+
+Its module tree is a copy made at compile, so modes and attributes are those of compile time. On
+a CPU convolution weights and four-dimensional inputs are kept channels-last, which changes
+results by rounding only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from typing import Any, ContextManager, Dict, Iterator, List, NamedTuple, Optional, Tuple
+
+import torch
+from torch import nn
+
+from . import _state, half
+from .arguments import Arguments
+from .checks import createPoptorchError
+from .clones import Cloner
+from .program import Program
+from .settings import Settings
+from .structure import flatten, rebuild
+
+_WIDE = (torch.float64, torch.bfloat16)  # float32 on the device
+CHANNELS_LAST_DTYPES = (torch.float32, torch.float16, torch.uint8)
+_SEED_STEP = 0x9E3779B97F4A7C15  # odd, so that seeds repeat after 2**64 micro-batches only
+
+
+class Layout(NamedTuple):
+    """Where and how the engine keeps tensors."""
+
+    device: torch.device
+    channels_last: bool
+
+    def place(self, tensor: torch.Tensor) -> torch.Tensor:
+        """The tensor on the device in its dtype and memory format; itself if it is so already."""
+        dtype = torch.float32 if tensor.dtype in _WIDE else tensor.dtype
+        if self.channels_last and tensor.dim() == 4 and dtype in CHANNELS_LAST_DTYPES:
+            return tensor.to(self.device, dtype, memory_format=torch.channels_last)
+        return tensor.to(self.device, dtype)
+
+
+class Engine:
+    """One compiled model on the host."""
+
+    def __init__(
+        self,
+        pristine: nn.Module,
+        program: Program,
+        arguments: Arguments,
+        replicas: int,
+        layout: Layout,
+        settings: Settings,
+    ) -> None:
+        """Copy the weights.
+
+        Args:
+            pristine: the module tree as it was before capture, around the host's tensors.
+            arguments: of a call; only their nesting and values other than tensors are used.
+            replicas: each gets its own buffers if `forward` writes any.
+        """
+        self.program = program
+        self.layout = layout
+        self._arguments = arguments
+        self._template = flatten(program.outputs)
+        self._writes = bool(
+            program.written_buffers or program.frozen_buffers or program.written_inputs
+        )
+        own_buffers = bool(program.written_buffers) and replicas > 1
+        self._replicas = [
+            _Replica(pristine, program, layout) for _ in range(replicas if own_buffers else 1)
+        ]
+        self._forwards = [_entry(replica.module, settings) for replica in self._replicas]
+        self._device_type = layout.device.type
+
+    def run(
+        self, index: int, inputs: List[torch.Tensor], seed: Optional[int]
+    ) -> List[torch.Tensor]:
+        """Run one micro-batch.
+
+        Args:
+            index: of the micro-batch in the call; chooses the replica.
+            inputs: tensors as `Layout.place` gives them, in the arguments' order.
+            seed: of this micro-batch's random numbers; None if it draws none.
+
+        Returns:
+            the tensors of the result, on the CPU, in its order.
+        """
+        position = index % len(self._replicas)
+        tensors = iter(inputs)
+        args = [rebuild(value, tensors) for value in self._arguments.args]
+        kwargs = {name: rebuild(v, tensors) for name, v in self._arguments.kwargs.items()}
+        try:
+            with self._modes(seed), _state.running():
+                outputs = flatten(self._forwards[position](*args, **kwargs))
+                if self._writes:  # an output may be a buffer that changes after this
+                    outputs = [output.clone() for output in outputs]
+        finally:
+            self._replicas[position].restore()
+        self._check(outputs)
+        return outputs if self._device_type == "cpu" else [output.cpu() for output in outputs]
+
+    def upload(self, weights: Dict[str, torch.Tensor]) -> None:
+        """Copy parameters and buffers, by name, to every replica."""
+        with torch.inference_mode(False), torch.no_grad():
+            for replica in self._replicas:
+                for name, tensor in weights.items():
+                    replica.weights[name].copy_(tensor)
+                replica.freeze()
+
+    def download(self, weights: Dict[str, torch.Tensor]) -> None:
+        """Copy parameters and buffers of the first replica into the host's tensors."""
+        with torch.no_grad():
+            for name, tensor in weights.items():
+                tensor.copy_(self._replicas[0].weights[name])
+
+    def _check(self, outputs: List[torch.Tensor]) -> None:
+        same = len(outputs) == len(self._template) and all(
+            got.shape == expected.shape for got, expected in zip(outputs, self._template)
+        )
+        if not same:
+            raise createPoptorchError(
+                "forward returned tensors of shapes"
+                f" {[list(tensor.shape) for tensor in outputs]}, but"
+                f" {[list(tensor.shape) for tensor in self._template]} when it was compiled: it"
+                " depends on something that is no input and changed since"
+            )
+
+    @contextlib.contextmanager
+    def _modes(self, seed: Optional[int]) -> Iterator[None]:
+        if not self.program.uses_half and seed is None and self._device_type == "cpu":
+            with torch.inference_mode():
+                yield
+            return
+        with contextlib.ExitStack() as stack:
+            for mode in self._slow_modes(seed):
+                stack.enter_context(mode)
+            if seed is not None:
+                torch.manual_seed(seed)
+            yield
+
+    def _slow_modes(self, seed: Optional[int]) -> List[ContextManager[Any]]:
+        modes: List[ContextManager[Any]] = []
+        on_cpu = self._device_type == "cpu"
+        if seed is not None:
+            devices = [] if on_cpu else [self.layout.device]
+            modes.append(torch.random.fork_rng(devices=devices))
+        if not on_cpu:
+            modes.append(self.layout.device)
+        # Half on a CPU looks at operators after composites are taken apart, as no_grad shows them.
+        modes.append(
+            torch.no_grad() if self.program.uses_half and on_cpu else torch.inference_mode()
+        )
+        if self.program.uses_half:
+            modes += [half.HalfRounding()] if on_cpu else []  # type: ignore[no-untyped-call]
+            modes.append(half.InputDtype())
+        return modes
+
+
+class _Replica:
+    """One copy of the module tree."""
+
+    def __init__(self, pristine: nn.Module, program: Program, layout: Layout) -> None:
+        def own(tensor: torch.Tensor) -> torch.Tensor:
+            value = layout.place(tensor.detach())
+            value = value.clone() if value.data_ptr() == tensor.data_ptr() else value
+            if isinstance(tensor, nn.Parameter):
+                return nn.Parameter(value, requires_grad=False)
+            return value
+
+        self.module: nn.Module = Cloner(own, isolate=True).clone(pristine)
+        self.weights = {**dict(self.module.named_parameters()), **dict(self.module.named_buffers())}
+        modules = dict(self.module.named_modules())
+        self._attributes: List[Tuple[Dict[str, Any], str, Any]] = [
+            (modules[name].__dict__, attribute, modules[name].__dict__.get(attribute, _ABSENT))
+            for name, attribute in program.attributes
+            if name in modules
+        ]
+        self._frozen_names = program.frozen_buffers
+        self._frozen: List[Tuple[torch.Tensor, torch.Tensor]] = []
+        self.freeze()
+        self.restore()  # the values kept for restoring stay out of forward's reach
+
+    def freeze(self) -> None:
+        """Take the present values of buffers that are constants on the device."""
+        frozen = [self.weights[name] for name in self._frozen_names]
+        self._frozen = [(tensor, tensor.clone()) for tensor in frozen]
+
+    def restore(self) -> None:
+        """Undo what `forward` set: Python attributes, and buffers that are no floats."""
+        for table, name, value in self._attributes:
+            if value is _ABSENT:
+                table.pop(name, None)
+            else:
+                table[name] = copy.copy(value) if isinstance(value, (list, dict, set)) else value
+        for tensor, value in self._frozen:
+            tensor.copy_(value)
+
+
+_ABSENT = object()
+
+
+def _entry(module: nn.Module, settings: Settings) -> Any:
+    if settings.engine == "eager":
+        return module
+    version = tuple(int(part) for part in torch.__version__.split("+")[0].split(".")[:2])
+    if version < (2, 4):
+        raise createPoptorchError(
+            "host.configure(engine='compile') needs torch 2.4 or later, this is"
+            f" {torch.__version__}: use engine='eager'"
+        )
+    return torch.compile(module, dynamic=False)
+
+
+def seed_of(seed: int, count: int) -> int:
+    """Seed of the count-th micro-batch that an executor runs."""
+    return (seed + count * _SEED_STEP) % 2**63

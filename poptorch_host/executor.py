@@ -1,0 +1,434 @@
+"""`PoplarExecutor`: a model compiled once, then called like the model.
+
+A call's inputs hold DI * R micro-batches along their first dimension (DI device iterations, R
+replicas); parameters and buffers have copies on the device from compile on, which host writes
+reach by `copyWeightsToDevice` only.
+"""
+
+from __future__ import annotations
+
+import copy
+import random
+import time
+from typing import Any, Callable, Dict, List, Optional, Set, Tuple, Union
+
+import torch
+from torch import nn
+
+from . import calls, capture, memory, microbatch, settings
+from ._logging import logger
+from .arguments import Arguments, bind_arguments, compare_arguments, prepare_arguments
+from .checks import (
+    check_inference_options,
+    check_online,
+    check_options_type,
+    createPoptorchError,
+    micro_batch_size,
+)
+from .clones import Cloner
+from .compile_hooks import run_post_compile_hooks, run_pre_compile_hooks
+from .engine import Engine, Layout, seed_of
+from .enums import ConnectionType, OutputMode
+from .executable import Executable, PathLike
+from .figures import Figures
+from .microbatch import Plan
+from .options import Options
+from .options.effects import announce
+from .printing import module_repr
+from .structure import flatten, map_tensors
+from .timing import Ticks
+
+_NOT_COMPILED = "Model has not been compiled or has been destroyed."
+TRAINING_LATER = "poptorch_host runs inference only so far: training comes with a later version"
+
+
+class PoplarExecutor(Figures):
+    """A model compiled for the device, here the host. Made by `inferenceModel`."""
+
+    def __init__(self, model: Union[nn.Module, PoplarExecutor], options: Optional[Options]) -> None:
+        """Wrap; compiling waits for the first call.
+
+        Raises:
+            poptorch.Error: the options are no `poptorch.Options`, or those of a training model.
+        """
+        if isinstance(model, PoplarExecutor):
+            model = model._user_model
+        options = Options() if options is None else options
+        check_options_type(options)
+        check_inference_options(options)
+        self._options = options.clone()
+        if self._options.defaultOutputMode():
+            self._options.outputMode(OutputMode.All)
+        elif self._options.output_mode != OutputMode.All:
+            logger.warning(
+                "The output mode of an inferenceModel is %s, not All: calls return fewer results"
+                " than they are given inputs.",
+                self._options.output_mode,
+            )
+        options._freeze()
+        self._options._freeze()
+        self._user_model: nn.Module = model
+        self._model: nn.Module = copy.copy(model)
+        self._executable: Optional[Executable] = None
+        self._engine: Optional[Engine] = None
+        self._tree: Optional[nn.Module] = None
+        self._attached = False
+        self._plan: Plan = microbatch.make_plan(self._options, training=False)
+        self._ticks: Optional[Ticks] = None
+        self._compile_seconds: Optional[float] = None
+        self._warned: Set[str] = set()
+        self._rng = [self._first_seed(), 0]
+
+    # ---- compiling and calling -------------------------------------------------------------------
+
+    @property
+    def model(self) -> nn.Module:
+        """The user's module."""
+        return self._user_model
+
+    @property
+    def options(self) -> Options:
+        """The executor's own frozen options."""
+        return self._options
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """Capture the model for inputs like these, without running it.
+
+        Raises:
+            poptorch.Error: forward does what the IPU would refuse.
+            AssertionError: a batch is no multiple of the micro-batches of a call.
+        """
+        if self.isCompiled():
+            logger.warning("The model is already compiled: compile() does nothing")
+            return
+        self._compile(self._prepare(args, kwargs))
+        if self._options.connection_type == ConnectionType.Always:
+            self.attachToDevice()
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the model on a batch; the first call compiles it.
+
+        Returns:
+            what `forward` returns, its tensors merged over micro-batches by the output mode, on the
+            CPU. int64 comes back as int32, float64 as float32.
+        """
+        check_online(self._options)
+        given = bind_arguments(self._model.forward, args, kwargs)
+        arguments = prepare_arguments(given, self._warned)
+        if self._executable is None:
+            self._compile(arguments)
+        else:
+            compare_arguments(self._executable.arguments, arguments)
+        if not self._attached:
+            self.attachToDevice()
+        return self._run(given, arguments)
+
+    def isCompiled(self) -> bool:
+        """Whether there is an executable."""
+        return self._executable is not None
+
+    def destroy(self) -> None:
+        """Drop the executable; the next call compiles again."""
+        self._executable = self._engine = self._tree = self._ticks = None
+        self._attached = False
+
+    def _prepare(self, args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> Arguments:
+        return prepare_arguments(bind_arguments(self._model.forward, args, kwargs), self._warned)
+
+    @torch.inference_mode(False)
+    def _compile(self, arguments: Arguments) -> None:
+        run_pre_compile_hooks()
+        announce(self._options)
+        start = time.perf_counter()
+        if self._options.anchored_tensors:
+            raise NotImplementedError(
+                f"anchorTensor({', '.join(map(repr, self._options.anchored_tensors))}):"
+                " poptorch_host cannot return intermediate tensors yet"
+            )
+        sizes = [micro_batch_size(t.shape, self._options, training=False) for t in _all(arguments)]
+        micro_batch = _map(arguments, _first_blocks(sizes))
+        pristine = self._snapshot()
+        program = capture.capture(
+            self._model,
+            micro_batch,
+            self._options,
+            report_only=settings.current().operators == "report",
+        )
+        self._take(Executable(program, _map(arguments, _shape_only), sizes), pristine, micro_batch)
+        self._compile_seconds = time.perf_counter() - start
+        run_post_compile_hooks()
+
+    def _snapshot(self) -> nn.Module:
+        """The module tree as it is now, around the same tensors."""
+        tree: nn.Module = Cloner(lambda tensor: tensor, isolate=True).clone(self._model)
+        return tree
+
+    def _take(self, executable: Executable, tree: nn.Module, micro_batch: Arguments) -> None:
+        """Make an engine for an executable; without one there is no executable either."""
+        now = settings.current()
+        device = torch.device(now.device)
+        if device.type == "cpu" and now.keep_memory:
+            memory.keep_big_blocks()
+        channels_last = device.type == "cpu" and any(p.dim() == 4 for p in tree.parameters())
+        if channels_last and executable.program.depends_on_layout:
+            channels_last = capture.runs_channels_last(tree, micro_batch, self._options)
+        self._engine = self._make_engine(executable, tree, Layout(device, channels_last))
+        self._executable, self._tree = executable, tree
+
+    def _make_engine(self, executable: Executable, tree: nn.Module, layout: Layout) -> Engine:
+        return Engine(
+            tree,
+            executable.program,
+            executable.arguments,
+            self._plan.replicas,
+            layout,
+            settings.current(),
+        )
+
+    # ---- running ---------------------------------------------------------------------------------
+
+    def _run(self, given: Arguments, arguments: Arguments) -> Any:
+        assert self._executable is not None
+        tensors = _all(arguments)
+        ticks = Ticks(len(tensors), len(flatten(self._executable.program.outputs)))
+        if self._options.enable_synthetic_data:
+            blocks = calls.zero_blocks(self._executable, self._plan)
+        else:
+            try:
+                blocks = self._run_blocks(tensors, _all(given), ticks)
+            except RuntimeError as error:
+                if not self._needs_plain_layout(error):
+                    raise
+                self._build_plain()
+                ticks = Ticks(ticks.inputs, ticks.outputs)
+                blocks = self._run_blocks(tensors, _all(given), ticks)
+        self._ticks = ticks
+        return calls.merge_blocks(self._executable, blocks, self._plan)
+
+    def _run_blocks(
+        self, tensors: List[torch.Tensor], given: List[torch.Tensor], ticks: Ticks
+    ) -> List[calls.Block]:
+        assert self._executable is not None and self._engine is not None
+        return calls.run_blocks(
+            self._executable, self._engine, self._plan, tensors, given, self._next_seed, ticks
+        )
+
+    def _needs_plain_layout(self, error: RuntimeError) -> bool:
+        """Whether a `view` failed on a channels-last tensor although fake tensors passed it."""
+        assert self._executable is not None and self._engine is not None
+        program = self._executable.program
+        writes = program.written_buffers or program.written_inputs
+        return self._engine.layout.channels_last and "view" in str(error) and not writes
+
+    @torch.inference_mode(False)
+    def _build_plain(self) -> None:
+        assert self._engine is not None and self._executable is not None and self._tree is not None
+        logger.info("channels-last does not suit this model: going on with the plain memory format")
+        before = self._engine
+        layout = before.layout._replace(channels_last=False)
+        self._engine = self._make_engine(self._executable, self._tree, layout)
+        kept = {name: torch.empty_like(tensor) for name, tensor in self._weights().items()}
+        before.download(kept)
+        self._engine.upload(kept)
+
+    # ---- weights ---------------------------------------------------------------------------------
+
+    def copyWeightsToDevice(self) -> None:
+        """Upload the user model's parameters and buffers."""
+        self._running_engine().upload(self._weights())
+
+    def copyWeightsToHost(self) -> None:
+        """Write the device's parameters and buffers into the user model's."""
+        self._running_engine().download(self._weights())
+
+    def copyWeightsToHostIfNeeded(self) -> bool:
+        """As `copyWeightsToHost` if training changed them; inference never does."""
+        self._running_engine()
+        return False
+
+    def copyNamedBuffersToDevice(self) -> None:
+        """Upload the buffers named by `Options.updatableNamedBuffers`, and no weights."""
+        engine = self._running_engine()
+        names = self._options._updatable_named_buffers
+        if not names:
+            raise createPoptorchError(
+                "No named buffers marked as updatable via updatableNamedBuffers option"
+            )
+        buffers = dict(self._user_model.named_buffers())
+        missing = [name for name in names if name not in buffers]
+        if missing:
+            raise createPoptorchError(
+                f"updatableNamedBuffers: {missing} are not buffers of the model;"
+                f" its buffers are {list(buffers)}"
+            )
+        engine.upload({name: buffers[name] for name in names})
+
+    def load_state_dict(self, state_dict: Dict[str, torch.Tensor], strict: bool = True) -> Any:
+        """Load into the user model, and into the device if attached; returns torch's result."""
+        result = self._user_model.load_state_dict(state_dict, strict)
+        if self.isAttachedToDevice():
+            self.copyWeightsToDevice()
+        return result
+
+    def _weights(self) -> Dict[str, torch.Tensor]:
+        named = {**dict(self._model.named_parameters()), **dict(self._model.named_buffers())}
+        return {name: tensor.detach() for name, tensor in named.items()}
+
+    def _running_engine(self) -> Engine:
+        if self._engine is None:
+            raise createPoptorchError(_NOT_COMPILED)
+        return self._engine
+
+    # ---- device ----------------------------------------------------------------------------------
+
+    def isAttachedToDevice(self) -> bool:
+        """Whether the executor holds its device."""
+        return self._attached
+
+    def attachToDevice(self) -> None:
+        """Take the device and upload the weights."""
+        engine = self._running_engine()
+        assert self._options.connection_type != ConnectionType.Never, (
+            "Trying to attach to an offline device (ConnectionType.Never)"
+        )
+        if self._attached:
+            raise createPoptorchError("Device is already attached")
+        engine.upload(self._weights())
+        self._attached = True
+
+    def detachFromDevice(self) -> None:
+        """Give the device back; the executable stays."""
+        self._running_engine()
+        if not self._attached:
+            raise createPoptorchError("Device is not attached")
+        self._attached = False
+
+    # ---- random numbers --------------------------------------------------------------------------
+
+    @property
+    def rng_state(self) -> List[int]:
+        """[seed, micro-batches run so far]: what random numbers come next."""
+        self._running_engine()
+        return list(self._rng)
+
+    @rng_state.setter
+    def rng_state(self, state: List[int]) -> None:
+        if len(state) != 2 or not all(isinstance(value, int) for value in state):
+            raise createPoptorchError(
+                f"rng_state must be the list of two int that rng_state returned, got {state!r}"
+            )
+        self._rng = list(state)
+
+    def _first_seed(self) -> int:
+        if self._options.exists("random_seed"):
+            return int(self._options.random_seed)
+        return random.SystemRandom().getrandbits(63)
+
+    def _next_seed(self) -> Optional[int]:
+        assert self._executable is not None
+        if not self._executable.program.uses_random:
+            return None
+        seed, count = self._rng
+        self._rng[1] += 1
+        return seed_of(seed, count)
+
+    # ---- files -----------------------------------------------------------------------------------
+
+    def save(
+        self,
+        filename: PathLike,
+        export_model: bool = True,
+        save_rng_state: bool = True,
+    ) -> None:
+        """Write the executable, by default with the model: all that `poptorch.load` needs.
+
+        Args:
+            filename: a file, or a directory that gets `model.poptorch`.
+        """
+        if self._executable is None:
+            raise createPoptorchError(_NOT_COMPILED + " Compile it before save()")
+        self._executable.save(
+            filename,
+            self._options,
+            self._user_model,
+            list(self._rng) if save_rng_state else None,
+            export_model=export_model,
+        )
+
+    def compileAndExport(
+        self,
+        filename: PathLike,
+        *args: Any,
+        export_model: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        """Compile for inputs like these and `save`; also without a device."""
+        if not self.isCompiled():
+            self._compile(self._prepare(args, kwargs))
+        self.save(filename, export_model=export_model)
+
+    def loadExecutable(self, filename: PathLike) -> None:
+        """Take an executable of the same model and options instead of compiling.
+
+        Raises:
+            poptorch.Error: the file is unreadable, or made for another model or other options.
+        """
+        executable, rng_state = Executable.load_for(filename, self._model, self._options)
+        self._adopt(executable, rng_state)
+
+    @torch.inference_mode(False)
+    def _adopt(self, executable: Executable, rng_state: Optional[List[int]]) -> None:
+        if rng_state is not None:
+            self._rng = list(rng_state)
+        arguments = _map(executable.arguments, _first_blocks(executable.sizes))
+        self._take(executable, self._snapshot(), arguments)
+        if self._options.connection_type == ConnectionType.Always and not self._attached:
+            self.attachToDevice()
+
+    # ---- what comes later ------------------------------------------------------------------------
+
+    def setOptimizer(self, optimizer: torch.optim.Optimizer) -> None:
+        """Replace the optimizer of a training executor."""
+        raise NotImplementedError(f"setOptimizer: {TRAINING_LATER}")
+
+    def getTensorNames(self) -> List[str]:
+        """Names of the graph's tensors."""
+        assert self.isCompiled(), "Model must be compiled before calling getTensorNames"
+        raise NotImplementedError("getTensorNames: poptorch_host does not name graph tensors yet")
+
+    def getAnchoredTensor(self, short_name: str) -> torch.Tensor:
+        """The latest value of a tensor anchored with `Options.anchorTensor`."""
+        assert short_name in self._options.anchored_tensors, (
+            f"No tensor with name {short_name} found."
+        )
+        raise NotImplementedError("getAnchoredTensor: poptorch_host has no anchored tensors yet")
+
+    def __getattr__(self, name: str) -> Any:
+        """Anything else is the user model's."""
+        if name.startswith("__") or "_user_model" not in self.__dict__:
+            raise AttributeError(name)
+        return getattr(self._user_model, name)
+
+    def __repr__(self) -> str:
+        return module_repr(self._user_model)
+
+
+def _all(arguments: Arguments) -> List[torch.Tensor]:
+    """Tensors in the order in which `_map` goes through them."""
+    return flatten([arguments.args, list(arguments.kwargs.values())])
+
+
+def _map(arguments: Arguments, function: Callable[[torch.Tensor], torch.Tensor]) -> Arguments:
+    return arguments._replace(
+        args=tuple(map_tensors(value, function) for value in arguments.args),
+        kwargs={name: map_tensors(v, function) for name, v in arguments.kwargs.items()},
+    )
+
+
+def _first_blocks(sizes: List[Optional[int]]) -> Callable[[torch.Tensor], torch.Tensor]:
+    remaining = iter(sizes)
+    return lambda tensor: microbatch.input_block(tensor, 0, next(remaining))
+
+
+def _shape_only(tensor: torch.Tensor) -> torch.Tensor:
+    return torch.empty(tensor.shape, dtype=tensor.dtype, device="meta")

@@ -1,0 +1,116 @@
+"""Controls of the host runtime that PopTorch does not have; nothing of this is a PopTorch name.
+
+from poptorch_host import host
+host.configure(device="cuda", operators="report")
+host.register_custom_op("my.domain", "MyOp", function)
+print(host.report(executor).render())
+"""
+
+from __future__ import annotations
+
+from typing import Callable, Dict, List
+
+import torch
+
+from . import custom_ops, operators, settings
+from .checks import createPoptorchError
+from .executor import PoplarExecutor
+from .operators import CaptureReport
+from .settings import Settings
+
+__all__ = [
+    "CaptureReport",
+    "Settings",
+    "configure",
+    "register_custom_op",
+    "register_operator",
+    "report",
+]
+
+_KEEP = object()
+
+
+def configure(
+    *,
+    device: object = _KEEP,
+    schedule: object = _KEEP,
+    engine: object = _KEEP,
+    operators: object = _KEEP,
+    threads: object = _KEEP,
+    keep_memory: object = _KEEP,
+) -> Settings:
+    """Change how executors that compile from now on run; what is left out stays.
+
+    Args:
+        device: "cpu", "cuda" or "cuda:N".
+        schedule: "sequential": micro-batches one after the other.
+        engine: "eager", or "compile" for torch.compile (torch 2.4 or later).
+        operators: "refuse" stops at operators PopTorch does not take, "report" warns.
+        threads: CPU threads, or None for torch's choice; acts at once, on all of torch.
+        keep_memory: whether glibc keeps big freed blocks; cannot be taken back in a process where
+            an executor has compiled.
+
+    Returns:
+        the settings before, for `configure(**dataclasses.asdict(before))`.
+
+    Raises:
+        ValueError: a value a setting does not take.
+    """
+    given = {
+        "device": device,
+        "schedule": schedule,
+        "engine": engine,
+        "operators": operators,
+        "threads": threads,
+        "keep_memory": keep_memory,
+    }
+    before = settings.current()
+    settings.change({name: value for name, value in given.items() if value is not _KEEP})
+    if settings.current().threads not in (None, before.threads):
+        torch.set_num_threads(settings.current().threads or 1)
+    return before
+
+
+def register_custom_op(
+    domain: str,
+    name: str,
+    function: Callable[[List[torch.Tensor], Dict[str, custom_ops.Attribute]], List[torch.Tensor]],
+    version: int = 1,
+) -> None:
+    """Compute `poptorch.custom_op(name=, domain=, domain_version=)` by a function.
+
+    Args:
+        function: takes the input tensors and the attributes, returns the outputs in a list.
+    """
+    custom_ops.register(domain, name, function, version)
+
+
+def register_operator(name: str, lowers_to: str) -> None:
+    """Let a torch operator of another library pass, because on the IPU it is `lowers_to`.
+
+    Args:
+        name: `namespace::op` as the dispatcher shows it here.
+        lowers_to: the operator the same code uses on the SDK, e.g. `aten::topk`.
+
+    Raises:
+        ValueError: PopTorch does not take `lowers_to` either.
+    """
+    if not operators.is_supported(lowers_to):
+        raise ValueError(
+            f"register_operator({name!r}): lowers_to must be an operator PopTorch takes,"
+            f" got {lowers_to!r}"
+        )
+    operators.LOWERED[name] = lowers_to
+
+
+def report(executor: PoplarExecutor) -> CaptureReport:
+    """Operators, stages and refusals of a compiled executor.
+
+    Raises:
+        poptorch.Error: it is not compiled.
+    """
+    if executor._executable is None:
+        raise createPoptorchError(
+            "host.report: the model is not compiled; call it or compile() first"
+        )
+    return executor._executable.program.report

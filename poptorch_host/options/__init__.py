@@ -1,0 +1,19 @@
+"""`poptorch.Options` and its sections."""
+
+from .options import Options
+from .options_dict import OptionsDict
+from .popart import _PopartOptions
+from .sections import _DistributedOptions, _JitOptions, _PrecisionOptions, _TrainingOptions
+from .tensor_locations import TensorLocationSettings, _TensorLocationOptions
+
+__all__ = [
+    "Options",
+    "OptionsDict",
+    "TensorLocationSettings",
+    "_DistributedOptions",
+    "_JitOptions",
+    "_PopartOptions",
+    "_PrecisionOptions",
+    "_TensorLocationOptions",
+    "_TrainingOptions",
+]

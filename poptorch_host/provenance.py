@@ -1,0 +1,48 @@
+"""The line of the user's code that is being executed, found on the Python stack."""
+
+from __future__ import annotations
+
+import os
+import sys
+import sysconfig
+
+import torch
+
+_LIBRARIES = (
+    os.path.dirname(torch.__file__) + os.sep,
+    os.path.dirname(os.path.abspath(__file__)) + os.sep,
+    sysconfig.get_path("stdlib") + os.sep,
+    "<frozen",
+)
+_SITE = sysconfig.get_path("purelib") + os.sep  # often inside the standard library's folder
+
+
+def user_line() -> str:
+    """`file:line` of the innermost frame outside torch, this package and the standard library."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        name = frame.f_code.co_filename
+        if not _is_library(name):
+            return f"{name}:{frame.f_lineno}"
+        if frame.f_back is None:
+            break
+        frame = frame.f_back
+    return "<unknown>:0"
+
+
+def line_that_raised(error: BaseException) -> str:
+    """`file:line` of the user's code that an exception came through last, "" if through none."""
+    found = ""
+    trace = error.__traceback__
+    while trace is not None:
+        name = trace.tb_frame.f_code.co_filename
+        if not _is_library(name):
+            found = f"{name}:{trace.tb_lineno}"
+        trace = trace.tb_next
+    return found
+
+
+def _is_library(name: str) -> bool:
+    if name.startswith(_LIBRARIES[:2]):
+        return True
+    return name.startswith(_LIBRARIES[2:]) and not name.startswith(_SITE)
