@@ -1,0 +1,111 @@
+"""The operators as their contracts say them: slow and obvious, for tests to compare with.
+
+One image, one candidate, one detection at a time.
+"""
+
+from __future__ import annotations
+
+from typing import List, Tuple
+
+import torch
+from torch import Tensor
+
+__all__ = ["iou", "nms", "topk_select"]
+
+HUGE_SCALE = 2.0**-66
+
+
+def iou(a: Tensor, b: Tensor) -> Tensor:
+    """Intersection over union of boxes (..., 4) that broadcast, (...) float32.
+
+    Where the union overflows float32, the same of both boxes scaled by 2^-66.
+    """
+    small_a, small_b = a * HUGE_SCALE, b * HUGE_SCALE
+    shared, small_shared = intersection(a, b), intersection(small_a, small_b)
+    together = (area(a) + area(b)) - shared
+    small_together = (area(small_a) + area(small_b)) - small_shared
+    return torch.where(together.isfinite(), shared / together, small_shared / small_together)
+
+
+def intersection(a: Tensor, b: Tensor) -> Tensor:
+    """Shared areas of boxes (..., 4) that broadcast, (...)."""
+    width = torch.minimum(a[..., 2], b[..., 2]) - torch.maximum(a[..., 0], b[..., 0])
+    height = torch.minimum(a[..., 3], b[..., 3]) - torch.maximum(a[..., 1], b[..., 1])
+    return width.clamp(min=0) * height.clamp(min=0)
+
+
+def area(boxes: Tensor) -> Tensor:
+    """Areas of boxes (..., 4), (...)."""
+    return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
+
+
+def nms(
+    scores: Tensor,
+    boxes: Tensor,
+    labels: Tensor,
+    iou_threshold: float,
+    score_threshold: float,
+    max_detections: int,
+    class_aware: bool,
+    sigma: float,
+) -> Tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """The contract of `poplar_ops.nms`, on scores (B, N, C), boxes (B, N, 4) and labels (B, N)."""
+    batch = scores.shape[0]
+    out_boxes = torch.zeros(batch, max_detections, 4)
+    out_scores = torch.zeros(batch, max_detections)
+    out_labels = torch.full((batch, max_detections), -1, dtype=torch.int32)
+    out_indices = torch.full((batch, max_detections), -1, dtype=torch.int32)
+    count = torch.zeros(batch, dtype=torch.int32)
+    for image in range(batch):
+        one = nms_of_image(
+            scores[image].float(), boxes[image].float(), labels[image],
+            iou_threshold, score_threshold, max_detections, class_aware, sigma,
+        )  # fmt: skip
+        for row, (index, label, score) in enumerate(one):
+            out_boxes[image, row] = boxes[image, index].float()
+            out_scores[image, row] = score
+            out_labels[image, row] = label
+            out_indices[image, row] = index
+        count[image] = len(one)
+    return out_boxes, out_scores, out_labels, out_indices, count
+
+
+def nms_of_image(
+    scores: Tensor,
+    boxes: Tensor,
+    labels: Tensor,
+    iou_threshold: float,
+    score_threshold: float,
+    max_detections: int,
+    class_aware: bool,
+    sigma: float,
+) -> List[Tuple[int, int, float]]:
+    """(index of the box, label, score) of what is kept in one image, best first."""
+    num_boxes, num_classes = scores.shape
+    rows = torch.arange(num_boxes).unsqueeze(1).expand(num_boxes, num_classes).flatten()
+    classes = (labels.unsqueeze(1) + torch.arange(num_classes)).flatten()
+    overlap = iou(boxes[rows].unsqueeze(1), boxes[rows])  # (M, M) for M candidates
+    if class_aware:
+        overlap = overlap.masked_fill(classes.unsqueeze(1) != classes, 0)
+    current = scores.flatten().clone()
+    alive = current > score_threshold
+    kept: List[Tuple[int, int, float]] = []
+    while alive.any() and len(kept) < max_detections:
+        values = current.tolist()
+        best = min(alive.nonzero().flatten().tolist(), key=lambda i: (-values[i], i))
+        kept.append((int(rows[best]), int(classes[best]), values[best]))
+        alive[best] = False
+        if sigma > 0:
+            decay = torch.exp(-(overlap[best].double() ** 2) / sigma).float()
+            current = torch.where(overlap[best] > 0, current * decay, current)
+            alive &= current > score_threshold
+        else:
+            alive &= ~(overlap[best] > iou_threshold)
+    return kept
+
+
+def topk_select(x: Tensor, k: int) -> Tuple[Tensor, Tensor]:
+    """The contract of `poplar_ops.topk_select`: a stable sort in which NaN counts as -infinity."""
+    order = torch.sort(x.masked_fill(x.isnan(), -torch.inf), dim=1, descending=True, stable=True)
+    indices = order.indices[:, :k]
+    return x.gather(1, indices), indices.int()
