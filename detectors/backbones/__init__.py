@@ -1,0 +1,1 @@
+"""Feature extractors; each file imports what it needs, this one nothing."""

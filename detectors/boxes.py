@@ -1,0 +1,86 @@
+"""Boxes as tensors: area, IoU, clipping, and deltas relative to anchors.
+
+Boxes are xyxy in continuous pixels, float32, x1 < x2, no "+1" anywhere. Deltas are
+(dx, dy, dw, dh).
+"""
+
+from __future__ import annotations
+
+from typing import Tuple
+
+import torch
+from torch import Tensor
+
+__all__ = ["box_area", "box_iou", "clip_boxes", "decode_boxes", "encode_boxes"]
+
+
+def box_area(boxes: Tensor) -> Tensor:
+    """Area in square pixels: (..., 4) -> (...)."""
+    return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
+
+
+def box_iou(a: Tensor, b: Tensor) -> Tensor:
+    """Intersection over union of every pair.
+
+    Args:
+        a: (..., N, 4) xyxy.
+        b: (..., M, 4) xyxy.
+
+    Returns:
+        (..., N, M) in 0..1; 0 where both boxes have no area.
+    """
+    corner_1 = torch.maximum(a[..., :, None, :2], b[..., None, :, :2])  # (..., N, M, 2)
+    corner_2 = torch.minimum(a[..., :, None, 2:], b[..., None, :, 2:])
+    size = (corner_2 - corner_1).clamp(min=0)
+    intersection = size[..., 0] * size[..., 1]
+    union = box_area(a)[..., :, None] + box_area(b)[..., None, :] - intersection
+    return torch.where(union > 0, intersection / union, torch.zeros_like(union))
+
+
+def clip_boxes(boxes: Tensor, size: Tuple[int, int]) -> Tensor:
+    """Move corners outside an image of `size` (height, width) onto its edge; (..., 4) both."""
+    height, width = size
+    return torch.stack(
+        [
+            boxes[..., 0].clamp(0, width),
+            boxes[..., 1].clamp(0, height),
+            boxes[..., 2].clamp(0, width),
+            boxes[..., 3].clamp(0, height),
+        ],
+        dim=-1,
+    )
+
+
+def decode_boxes(deltas: Tensor, anchors: Tensor) -> Tensor:
+    """Move and resize anchors by predicted deltas; the inverse of `encode_boxes`.
+
+    Faster R-CNN (arXiv:1506.01497), eq. 2 solved for the box. Log scales have no limit, as automl.
+
+    Args:
+        deltas: (..., N, 4) float32, (dx, dy, dw, dh); shifts in anchor sizes, log scales.
+        anchors: (..., N, 4) float32, xyxy pixels.
+
+    Returns:
+        (..., N, 4) float32, xyxy pixels, not clipped to the image.
+    """
+    size = anchors[..., 2:] - anchors[..., :2]  # (..., N, 2) w, h
+    centre = (anchors[..., :2] + anchors[..., 2:]) / 2
+    centre = centre + deltas[..., :2] * size
+    half = size * deltas[..., 2:].exp() / 2
+    return torch.cat([centre - half, centre + half], dim=-1)
+
+
+def encode_boxes(boxes: Tensor, anchors: Tensor) -> Tensor:
+    """Deltas that turn anchors into boxes: Faster R-CNN, eq. 2, unit weights.
+
+    Args:
+        boxes: (..., N, 4) xyxy pixels, with area.
+        anchors: (..., N, 4) xyxy pixels, with area.
+
+    Returns:
+        (..., N, 4), (dx, dy, dw, dh).
+    """
+    anchor_size = anchors[..., 2:] - anchors[..., :2]
+    size = boxes[..., 2:] - boxes[..., :2]
+    shift = (boxes[..., :2] + boxes[..., 2:] - anchors[..., :2] - anchors[..., 2:]) / 2
+    return torch.cat([shift / anchor_size, (size / anchor_size).log()], dim=-1)

@@ -1,0 +1,156 @@
+"""The small layers that every backbone, neck and head is made of.
+
+B images, C channels, H x W cells. "Same" padding is TensorFlow's: outputs are ceil(size / stride),
+and an odd total pads one more after than before. Symmetric padding in its place shifts every
+feature by a pixel.
+"""
+
+from __future__ import annotations
+
+from typing import Callable, Dict, Tuple
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from detectors.folding import fold_conv_norm
+
+__all__ = [
+    "build_activation",
+    "Conv2dSame",
+    "ConvNorm",
+    "SeparableConv2d",
+    "batch_norm",
+    "max_pool_same",
+]
+
+BN_EPS = 1e-3  # as automl; torch's 1e-5 changes converted networks
+BN_MOMENTUM = 0.01  # torch's way to write TensorFlow's 0.99
+
+
+def same_padding(size: int, kernel: int, stride: int) -> Tuple[int, int]:
+    """Cells to add before and after one axis so that the output has ceil(size / stride) cells."""
+    total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+    return total // 2, total - total // 2
+
+
+class Conv2dSame(nn.Conv2d):
+    """`nn.Conv2d` with TensorFlow's "same" padding, fixed by the input size, so static in a graph.
+
+    Where the padding is one cell longer after than before, the kernel gets a leading row or column
+    of zeros and the padding becomes symmetric: the same sums, without a padded copy of the input.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        stride: int = 1,
+        groups: int = 1,
+        bias: bool = False,
+    ) -> None:
+        super().__init__(in_channels, out_channels, kernel_size, stride, groups=groups, bias=bias)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, out, ceil(H / stride), ceil(W / stride))."""
+        pads = [
+            same_padding(size, kernel, stride)
+            for size, kernel, stride in zip(input.shape[-2:], self.kernel_size, self.stride)
+        ]
+        (top, bottom), (left, right) = pads
+        weight = self.weight
+        if (top, left) != (bottom, right):
+            weight = F.pad(weight, (right - left, 0, bottom - top, 0))
+        return F.conv2d(
+            input, weight, self.bias, self.stride, (bottom, right), self.dilation, self.groups
+        )
+
+
+def max_pool_same(x: Tensor, kernel: Tuple[int, int], stride: Tuple[int, int]) -> Tensor:
+    """Max-pool with TensorFlow's "same" padding; cells outside the map never win.
+
+    Args:
+        x: (B, C, H, W).
+        kernel: cells (height, width), odd where the stride is 1.
+        stride: cells (height, width).
+
+    Returns:
+        (B, C, ceil(H / stride), ceil(W / stride)).
+    """
+    pads = [same_padding(*axis) for axis in zip(x.shape[-2:], kernel, stride)]
+    before = (pads[0][0], pads[1][0])
+    # ceil_mode supplies the odd cell at the end, without a padded copy.
+    out = F.max_pool2d(x, kernel, stride, before, ceil_mode=before != (pads[0][1], pads[1][1]))
+    expected = tuple(-(-size // step) for size, step in zip(x.shape[-2:], stride))
+    assert out.shape[-2:] == expected, f"max_pool_same: no kernel {kernel} with stride {stride}"
+    return out
+
+
+class Swish(nn.Module):
+    """x * sigmoid(x); in place in evaluation, where its input is needed by nobody else."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Any shape."""
+        return F.silu(x, inplace=not self.training)
+
+
+ACTIVATIONS: Dict[str, Callable[[], nn.Module]] = {
+    "swish": Swish,
+    "relu6": nn.ReLU6,
+    "none": nn.Identity,
+}
+
+
+def build_activation(name: str) -> nn.Module:
+    """The activation layer "swish", "relu6" or "none"."""
+    return ACTIVATIONS[name]()
+
+
+def batch_norm(channels: int) -> nn.BatchNorm2d:
+    """Batch norm with TensorFlow's epsilon and momentum."""
+    return nn.BatchNorm2d(channels, eps=BN_EPS, momentum=BN_MOMENTUM)
+
+
+class ConvNorm(nn.Module):
+    """Convolution, batch norm, activation."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        stride: int = 1,
+        groups: int = 1,
+        bias: bool = False,
+        activation: str = "none",
+    ) -> None:
+        super().__init__()
+        self.conv: nn.Conv2d = Conv2dSame(
+            in_channels, out_channels, kernel_size, stride, groups, bias
+        )
+        self.norm: nn.Module = batch_norm(out_channels)
+        self.activation = build_activation(activation)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, in, H, W) -> (B, out, ceil(H / stride), ceil(W / stride))."""
+        out: Tensor = self.activation(self.norm(self.conv(x)))
+        return out
+
+    def fold(self) -> None:
+        """Put the batch norm into the convolution, in place."""
+        if isinstance(self.norm, nn.BatchNorm2d):
+            self.conv, self.norm = fold_conv_norm(self.conv, self.norm), nn.Identity()
+
+
+class SeparableConv2d(nn.Module):
+    """3x3 depthwise convolution, then 1x1 with bias."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.depthwise = Conv2dSame(in_channels, in_channels, 3, groups=in_channels)
+        self.pointwise: nn.Module = Conv2dSame(in_channels, out_channels, 1, bias=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, in, H, W) -> (B, out, H, W)."""
+        out: Tensor = self.pointwise(self.depthwise(x))
+        return out

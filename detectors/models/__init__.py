@@ -1,0 +1,1 @@
+"""Detectors, one folder each; they never import each other."""

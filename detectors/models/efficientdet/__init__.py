@@ -1,0 +1,1 @@
+"""EfficientDet (arXiv:1911.09070): configuration, network, inference."""

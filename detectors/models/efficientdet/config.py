@@ -1,0 +1,145 @@
+"""The family: EfficientDet D0-D7x and lite0-lite4 (arXiv:1911.09070, table 1, and automl)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Dict, Tuple
+
+__all__ = ["CONFIGS", "EfficientDetConfig"]
+
+IMAGENET_MEAN = (123.675, 116.28, 103.53)
+IMAGENET_STD = (58.395, 57.12, 57.375)
+
+
+@dataclass(frozen=True)
+class EfficientDetConfig:
+    """One detector."""
+
+    name: str
+    """For reports and file names."""
+    image_size: Tuple[int, int]
+    """Pixels of the network input, (height, width)."""
+    backbone: str
+    """`efficientnet-b0`..`efficientnet-b7`, `efficientnet-lite0`..`lite4`, or `timm:<name>`."""
+    fpn_channels: int
+    """Channels of every pyramid level."""
+    fpn_cells: int
+    """Repeats of the BiFPN cell."""
+    head_repeats: int
+    """Convolutions in each head before the predicting one."""
+    fusion: str = "fastattn"
+    """How a node adds its inputs: `fastattn`, `attn` or `sum`."""
+    anchor_scale: float = 4.0
+    """Side of a level's smallest square anchor, in strides."""
+    min_level: int = 3
+    """Finest level; its stride is 2**level pixels."""
+    max_level: int = 7
+    """Coarsest level."""
+    num_classes: int = 90
+    """Class outputs; COCO's ids 1..90 are labels 0..89, ten of them unused."""
+    anchor_octaves: int = 3
+    """Anchor sizes per octave."""
+    anchor_aspects: str = "exact"
+    """Sides of the 2:1 anchors: `exact` (root of 2, as automl), `rounded` (1.4, as effdet)."""
+    activation: str = "swish"
+    """`swish`, or `relu6` for the lite models."""
+    mean: Tuple[float, float, float] = IMAGENET_MEAN
+    """Subtracted from RGB values 0..255."""
+    std: Tuple[float, float, float] = IMAGENET_STD
+    """What the difference is divided by."""
+
+    def __post_init__(self) -> None:
+        if min(self.image_size) < 1:
+            raise ValueError(f"image_size must be positive pixels, got {self.image_size}")
+        if self.num_classes < 1:
+            raise ValueError(f"num_classes must be at least 1, got {self.num_classes}")
+        if self.fusion not in ("fastattn", "attn", "sum"):
+            raise ValueError(f"fusion must be fastattn, attn or sum, got '{self.fusion}'")
+        if self.activation not in ("swish", "relu6"):
+            raise ValueError(f"activation must be swish or relu6, got '{self.activation}'")
+        if self.anchor_aspects not in ("exact", "rounded"):
+            raise ValueError(
+                f"anchor_aspects must be exact or rounded, got '{self.anchor_aspects}'"
+            )
+        if not 1 <= self.min_level <= 5 <= self.max_level:
+            raise ValueError(
+                f"levels must include the backbone's last, 5, and start at 1 or later,"
+                f" got {self.min_level}..{self.max_level}"
+            )
+        if min(self.std) <= 0:
+            raise ValueError(f"std must be positive, got {self.std}")
+
+    @property
+    def num_levels(self) -> int:
+        """Levels of the pyramid."""
+        return self.max_level - self.min_level + 1
+
+    @property
+    def num_anchors(self) -> int:
+        """Anchors on each cell."""
+        return self.anchor_octaves * 3
+
+
+def _standard(
+    name: str,
+    size: int,
+    backbone: str,
+    channels: int,
+    cells: int,
+    repeats: int,
+    fusion: str = "fastattn",
+    anchor_scale: float = 4.0,
+    max_level: int = 7,
+) -> EfficientDetConfig:
+    return EfficientDetConfig(
+        f"efficientdet-{name}",
+        (size, size),
+        f"efficientnet-{backbone}",
+        channels,
+        cells,
+        repeats,
+        fusion,
+        anchor_scale,
+        max_level=max_level,
+    )
+
+
+def _lite(
+    name: str, size: int, backbone: str, channels: int, cells: int, repeats: int, scale: float
+) -> EfficientDetConfig:
+    return EfficientDetConfig(
+        f"efficientdet-{name}",
+        (size, size),
+        f"efficientnet-{backbone}",
+        channels,
+        cells,
+        repeats,
+        "sum",
+        scale,
+        activation="relu6",
+        mean=(127.0, 127.0, 127.0),
+        std=(128.0, 128.0, 128.0),
+    )
+
+
+CONFIGS: Dict[str, EfficientDetConfig] = {
+    config.name: config
+    for config in (
+        _standard("d0", 512, "b0", 64, 3, 3),
+        _standard("d1", 640, "b1", 88, 4, 3),
+        _standard("d2", 768, "b2", 112, 5, 3),
+        _standard("d3", 896, "b3", 160, 6, 4),
+        _standard("d4", 1024, "b4", 224, 7, 4),
+        _standard("d5", 1280, "b5", 288, 7, 4),
+        _standard("d6", 1280, "b6", 384, 8, 5, "sum"),
+        _standard("d7", 1536, "b6", 384, 8, 5, "sum", 5.0),  # B6, not B7
+        _standard("d7x", 1536, "b7", 384, 8, 5, "sum", 4.0, 8),
+        _lite("lite0", 320, "lite0", 64, 3, 3, 3.0),
+        _lite("lite1", 384, "lite1", 88, 4, 3, 3.0),
+        _lite("lite2", 448, "lite2", 112, 5, 3, 3.0),
+        _lite("lite3", 512, "lite3", 160, 6, 4, 4.0),
+        _lite("lite3x", 640, "lite3", 200, 6, 4, 3.0),
+        _lite("lite4", 640, "lite4", 224, 7, 4, 4.0),
+    )
+}
+"""Name -> configuration, for COCO's 90 classes."""

@@ -1,0 +1,163 @@
+"""EfficientDet for inference: pixels in, detections out.
+
+B images of H x W pixels, K candidates, D detections. Boxes are xyxy pixels of the network input.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import List, NoReturn, Sequence, Tuple, Union
+
+import torch
+from torch import Tensor, nn
+
+from detectors.anchors import ASPECTS, pyramid_anchors
+from detectors.models.efficientdet.config import EfficientDetConfig
+from detectors.models.efficientdet.network import EfficientDetNetwork, build_network
+from detectors.models.efficientdet.training import for_training
+from detectors.postprocess import Candidates, Detections, Postprocess, PostprocessConfig
+
+__all__ = ["EfficientDet", "build_efficientdet"]
+
+
+class Normalise(nn.Module):
+    """RGB values 0..255 to the network's input, in the network's precision."""
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
+        scale = torch.tensor([1 / value for value in std]).view(3, 1, 1)
+        self.register_buffer("scale", scale, persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) uint8 or float, 0..255 -> the same shape, (value - mean) / std."""
+        return (images.to(self.mean.dtype) - self.mean) * self.scale
+
+
+class EfficientDet(nn.Module):
+    """Normalise, network, postprocess.
+
+    Args:
+        config: what was built.
+        network: its trainable part.
+        postprocess: settings of top-k and NMS.
+        nms: "device": NMS is part of `forward`; "none": `forward` ends with the candidates, and
+            `postprocess.select` does the rest wherever it is called.
+    """
+
+    def __init__(
+        self,
+        config: EfficientDetConfig,
+        network: EfficientDetNetwork,
+        postprocess: PostprocessConfig,
+        nms: str = "device",
+    ) -> None:
+        super().__init__()
+        if nms not in ("device", "none"):
+            raise ValueError(f"nms must be 'device' or 'none', got '{nms}'")
+        self.network = network
+        self.nms = nms
+        self._bind(config, postprocess)
+
+    def _bind(self, config: EfficientDetConfig, postprocess: PostprocessConfig) -> None:
+        self.config = config
+        self.normalise = Normalise(config.mean, config.std)
+        anchors = pyramid_anchors(
+            config.image_size,
+            range(config.min_level, config.max_level + 1),
+            config.anchor_scale,
+            config.anchor_octaves,
+            ASPECTS[config.anchor_aspects],
+        )
+        self.postprocess = Postprocess(anchors, config.image_size, postprocess)
+
+    def configure(
+        self,
+        *,
+        image_size: Union[int, Tuple[int, int], None] = None,
+        mean: Union[Tuple[float, float, float], None] = None,
+        std: Union[Tuple[float, float, float], None] = None,
+        anchor_aspects: Union[str, None] = None,
+        postprocess: Union[PostprocessConfig, None] = None,
+    ) -> EfficientDet:
+        """Change what surrounds the network, in place; its parameters stay.
+
+        Args:
+            image_size: pixels, one number or (height, width).
+            mean: of RGB values 0..255.
+            std: of RGB values 0..255.
+            anchor_aspects: "exact" or "rounded".
+            postprocess: settings of top-k and NMS.
+
+        Returns:
+            The model.
+
+        Raises:
+            ValueError: a setting is out of range.
+        """
+        given = {
+            "image_size": (image_size, image_size) if isinstance(image_size, int) else image_size,
+            "mean": mean,
+            "std": std,
+            "anchor_aspects": anchor_aspects,
+        }
+        changes = {name: value for name, value in given.items() if value is not None}
+        parameter = next(self.network.parameters())
+        self._bind(
+            replace(self.config, **changes),  # type: ignore[arg-type]
+            postprocess or self.postprocess.config,
+        )
+        self.normalise.to(parameter.device, parameter.dtype)
+        self.postprocess.to(parameter.device)
+        return self
+
+    def predict(self, images: Tensor) -> Tuple[List[Tensor], List[Tensor]]:
+        """The network's outputs for images of 0..255; shapes as `EfficientDetNetwork.forward`."""
+        size = (images.shape[-2], images.shape[-1])
+        if size != self.config.image_size:
+            raise ValueError(
+                f"{self.config.name} expects images of {self.config.image_size} (height, width),"
+                f" got {size}; letterbox them, or build it with image_size={size}"
+            )
+        out: Tuple[List[Tensor], List[Tensor]] = self.network(self.normalise(images))
+        return out
+
+    def candidates(self, images: Tensor) -> Candidates:
+        """What enters NMS: (B, K, 4) boxes, (B, K) scores and labels."""
+        return self.postprocess.candidates(*self.predict(images))
+
+    def forward(self, images: Tensor) -> Union[Detections, Candidates]:
+        """Detect.
+
+        Args:
+            images: (B, 3, H, W) uint8 or float, RGB values 0..255; H, W as `config.image_size`.
+
+        Returns:
+            Detections: float32 boxes (B, D, 4) and scores (B, D), int32 labels (B, D) and count
+            (B,); with nms="none" the candidates.
+
+        Raises:
+            ValueError: the images have another size.
+        """
+        if self.nms == "none":
+            return self.candidates(images)
+        out: Detections = self.postprocess(*self.predict(images))
+        return out
+
+    def for_training(self) -> NoReturn:
+        """The training module on the same parameters; not part of this version.
+
+        Raises:
+            NotImplementedError: always.
+        """
+        for_training(type(self).__name__)
+
+
+def build_efficientdet(
+    config: EfficientDetConfig, postprocess: PostprocessConfig, nms: str = "device"
+) -> EfficientDet:
+    """A detector in evaluation mode with random weights."""
+    return EfficientDet(config, build_network(config), postprocess, nms).eval()
