@@ -1,0 +1,129 @@
+"""The published EfficientDet checkpoints that `fetch` downloads: names, addresses, preprocessing.
+
+The eight hex digits at the end of effdet's file names are the start of the file's sha256. Google
+publishes no hash of its tarballs; theirs is recorded when they first arrive.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from dataclasses import dataclass
+from typing import Dict, Optional, Tuple
+
+from detectors.weights.preprocess import ADVPROP, EFFDET_LITE, IMAGENET, Preprocess
+
+EFFDET = "https://github.com/rwightman/efficientdet-pytorch/releases/download/v0.1/"
+AUTOML = "https://storage.googleapis.com/cloud-tpu-checkpoints/efficientdet/"
+
+
+@dataclass(frozen=True)
+class KnownCheckpoint:
+    """One published file."""
+
+    model: str
+    """The detector it was trained as: d0 … d7x, lite0 …"""
+    url: str
+    """Where it is published."""
+    preprocess: Preprocess = IMAGENET
+    """How the images it was trained on were normalised and padded."""
+
+    @property
+    def file_name(self) -> str:
+        """The last part of the address."""
+        return self.url.rsplit("/", 1)[-1]
+
+    @property
+    def origin(self) -> str:
+        """`effdet` or `automl`."""
+        return "effdet" if self.url.startswith(EFFDET) else "automl"
+
+    @property
+    def hash_prefix(self) -> Optional[str]:
+        """The start of the sha256, where the name publishes it."""
+        found = re.search(r"-([0-9a-f]{8})\.pth$", self.file_name)
+        return found.group(1) if found else None
+
+
+KNOWN: Dict[str, KnownCheckpoint] = {
+    # effdet 0.4.1, effdet/config/model_config.py: trained by Google, converted by effdet's author
+    "tf_efficientdet_d0": KnownCheckpoint("d0", EFFDET + "tf_efficientdet_d0_34-f153e0cf.pth"),
+    "tf_efficientdet_d1": KnownCheckpoint("d1", EFFDET + "tf_efficientdet_d1_40-a30f94af.pth"),
+    "tf_efficientdet_d2": KnownCheckpoint("d2", EFFDET + "tf_efficientdet_d2_43-8107aa99.pth"),
+    "tf_efficientdet_d3": KnownCheckpoint("d3", EFFDET + "tf_efficientdet_d3_47-0b525f35.pth"),
+    "tf_efficientdet_d4": KnownCheckpoint("d4", EFFDET + "tf_efficientdet_d4_49-f56376d9.pth"),
+    "tf_efficientdet_d5": KnownCheckpoint("d5", EFFDET + "tf_efficientdet_d5_51-c79f9be6.pth"),
+    "tf_efficientdet_d6": KnownCheckpoint("d6", EFFDET + "tf_efficientdet_d6_52-4eda3773.pth"),
+    "tf_efficientdet_d7": KnownCheckpoint("d7", EFFDET + "tf_efficientdet_d7_53-6d1d7a95.pth"),
+    "tf_efficientdet_d7x": KnownCheckpoint("d7x", EFFDET + "tf_efficientdet_d7x-f390b87c.pth"),
+    "tf_efficientdet_d0_ap": KnownCheckpoint(
+        "d0", EFFDET + "tf_efficientdet_d0_ap-d0cdbd0a.pth", ADVPROP
+    ),
+    "tf_efficientdet_d1_ap": KnownCheckpoint(
+        "d1", EFFDET + "tf_efficientdet_d1_ap-7721d075.pth", ADVPROP
+    ),
+    "tf_efficientdet_d2_ap": KnownCheckpoint(
+        "d2", EFFDET + "tf_efficientdet_d2_ap-a2995c19.pth", ADVPROP
+    ),
+    "tf_efficientdet_d3_ap": KnownCheckpoint(
+        "d3", EFFDET + "tf_efficientdet_d3_ap-e4a2feab.pth", ADVPROP
+    ),
+    "tf_efficientdet_d4_ap": KnownCheckpoint(
+        "d4", EFFDET + "tf_efficientdet_d4_ap-f601a5fc.pth", ADVPROP
+    ),
+    "tf_efficientdet_d5_ap": KnownCheckpoint(
+        "d5", EFFDET + "tf_efficientdet_d5_ap-3673ae5d.pth", ADVPROP
+    ),
+    "tf_efficientdet_lite0": KnownCheckpoint(
+        "lite0", EFFDET + "tf_efficientdet_lite0-dfacfc78.pth", EFFDET_LITE
+    ),
+    "tf_efficientdet_lite1": KnownCheckpoint(
+        "lite1", EFFDET + "tf_efficientdet_lite1-6dc7ab30.pth", EFFDET_LITE
+    ),
+    "tf_efficientdet_lite2": KnownCheckpoint(
+        "lite2", EFFDET + "tf_efficientdet_lite2-86c5d55b.pth", EFFDET_LITE
+    ),
+    "tf_efficientdet_lite3": KnownCheckpoint(
+        "lite3", EFFDET + "tf_efficientdet_lite3-506852cb.pth", EFFDET_LITE
+    ),
+    "tf_efficientdet_lite3x": KnownCheckpoint(
+        "lite3x", EFFDET + "tf_efficientdet_lite3x-8404c57b.pth", EFFDET_LITE
+    ),
+    "tf_efficientdet_lite4": KnownCheckpoint(
+        "lite4", EFFDET + "tf_efficientdet_lite4-391ddabc.pth", EFFDET_LITE
+    ),
+    # automl's README, the coco2 table
+    "automl_efficientdet_d0": KnownCheckpoint("d0", AUTOML + "coco2/efficientdet-d0.tar.gz"),
+    "automl_efficientdet_d1": KnownCheckpoint("d1", AUTOML + "coco2/efficientdet-d1.tar.gz"),
+    "automl_efficientdet_d2": KnownCheckpoint("d2", AUTOML + "coco2/efficientdet-d2.tar.gz"),
+    "automl_efficientdet_d3": KnownCheckpoint("d3", AUTOML + "coco2/efficientdet-d3.tar.gz"),
+    "automl_efficientdet_d4": KnownCheckpoint("d4", AUTOML + "coco2/efficientdet-d4.tar.gz"),
+    "automl_efficientdet_d5": KnownCheckpoint("d5", AUTOML + "coco2/efficientdet-d5.tar.gz"),
+    "automl_efficientdet_d6": KnownCheckpoint("d6", AUTOML + "coco2/efficientdet-d6.tar.gz"),
+    "automl_efficientdet_d7": KnownCheckpoint("d7", AUTOML + "coco2/efficientdet-d7.tar.gz"),
+    "automl_efficientdet_d7x": KnownCheckpoint("d7x", AUTOML + "coco2/efficientdet-d7x.tar.gz"),
+}
+
+
+def find_known(name: str) -> Tuple[str, KnownCheckpoint]:
+    """The row that a checkpoint's own name or a model's name means, any case, `-` or `_`.
+
+    A model's name (`d2`, `efficientdet-d2`) means effdet's file.
+
+    Raises:
+        ValueError: no such row; the message has the nearest names.
+    """
+    plain = name.strip().lower().replace("-", "_")
+    for key in (plain, f"tf_{plain}", f"tf_efficientdet_{plain}"):
+        if key in KNOWN:
+            return key, KNOWN[key]
+    nearest = difflib.get_close_matches(plain, KNOWN, n=3) or list(KNOWN)[:9]
+    raise ValueError(f"no published checkpoint is known as {name!r}; nearest: {', '.join(nearest)}")
+
+
+def known_by_hash(sha256: str) -> Optional[KnownCheckpoint]:
+    """The published file with this sha256, as far as its name tells; None for any other file."""
+    for known in KNOWN.values():
+        if known.hash_prefix is not None and sha256.startswith(known.hash_prefix):
+            return known
+    return None

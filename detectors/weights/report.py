@@ -1,0 +1,77 @@
+"""What `load_weights` did, on one screen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Optional, Tuple
+
+from detectors.weights.preprocess import Preprocess
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """Every tensor of the model was filled, or the load was refused; this says from what."""
+
+    path: Path
+    """The file or checkpoint."""
+    origin: str
+    """`effdet`, `automl` or `detectors`."""
+    model: str
+    """The detector that was filled."""
+    sha256: str
+    """Of the file; of index and data in turn for a TensorFlow checkpoint."""
+    num_tensors: int
+    """How many of the model's tensors came from the file."""
+    num_values: int
+    """How many numbers that is."""
+    kept: Tuple[str, ...]
+    """Tensors that kept the model's own values: a new class head, and counters torch alone has."""
+    skipped: Tuple[str, ...]
+    """What the file holds beside the weights: step counters, optimizer state, anchors."""
+    averaged: str
+    """Which copy of the weights was used, in words."""
+    converted: Tuple[str, ...]
+    """What was changed on the way, in words."""
+    preprocess: Preprocess
+    """What the images must be put through; mean and std are set in the model."""
+    anchor_aspects: str
+    """Form of the anchors, set in the model."""
+    class_names: Optional[Tuple[Optional[str], ...]]
+    """Names by label, None for an unused label; None if the file does not tell."""
+    notes: Tuple[str, ...]
+    """What the file could not tell and was assumed."""
+
+    def render(self) -> str:
+        """The report as at most twelve lines of text."""
+        new = [name for name in self.kept if not name.endswith("num_batches_tracked")]
+        names = [name for name in self.class_names or () if name is not None]
+        pre = self.preprocess
+        lines = [
+            f"weights     {self.path.name} ({self.origin}) -> {self.model}",
+            f"sha256      {self.sha256}",
+            f"tensors     {self.num_tensors} used ({self.num_values:,} values), 0 missing,"
+            f" 0 mismatched, {len(self.skipped)} skipped{_some(self.skipped)}",
+            f"copy        {self.averaged}",
+            f"converted   {'; '.join(self.converted) or 'nothing'}",
+            f"images      {pre.name}: RGB, mean {_colour(pre.mean)}, std {_colour(pre.std)},"
+            f" padding {pre.pad}",
+            f"anchors     {self.anchor_aspects} aspect ratios",
+            f"classes     {len(names)} names ({names[0]} … {names[-1]})" if names else "",
+            f"new         {len(new)} tensors keep their random values{_some(tuple(new))}"
+            if new
+            else "",
+        ]
+        lines += [f"note        {note}" for note in self.notes[:3]]
+        return "\n".join(line for line in lines if line)
+
+
+def _some(names: Tuple[str, ...]) -> str:
+    """The first names in brackets."""
+    if not names:
+        return ""
+    return f" ({', '.join(names[:2])}{', …' if len(names) > 2 else ''})"
+
+
+def _colour(values: Tuple[float, float, float]) -> str:
+    return "/".join(f"{value:g}" for value in values)
