@@ -112,9 +112,13 @@ class Recorder:
         """Check, run on fake tensors and count one dispatched operator."""
         name: str = func._schema.name
         namespace, _, short = name.partition("::")
-        if namespace == "prim" or short in _UNSEEN:
+        if namespace == "prim":
             return func(*args, **kwargs)
         arguments = _by_name(func, args, kwargs)
+        if short in _UNSEEN:
+            outputs = func(*args, **kwargs)
+            self._check_outputs(name, tensors_in(args), tensors_in([outputs]), arguments)
+            return outputs
         if name == "aten::index_put_" and arguments["values"].dim() == 0:
             # Indexing in C++ makes the scalar beside the dispatcher, so it is no fake tensor.
             value = self._as_fake(arguments["values"])

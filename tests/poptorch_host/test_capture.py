@@ -121,6 +121,12 @@ def test_a_move_to_a_tensors_own_device_is_no_move(wrap: Wrap) -> None:
     torch.testing.assert_close(executor(torch.zeros(2, 4)), torch.ones(2, 4))
 
 
+def test_a_detached_tensor_hands_out_the_same_device(wrap: Wrap) -> None:
+    # Once refused: newer torch shows `detach` to the dispatcher, and its result went unnoticed.
+    executor = wrap(lambda x: x + torch.ones(4, device=x.detach().float().device))
+    torch.testing.assert_close(executor(torch.zeros(2, 4)), torch.ones(2, 4))
+
+
 CPU_TENSORS: List[Function] = [
     lambda x: x + CONSTANT[0],
     lambda x: x[:, INDICES],
