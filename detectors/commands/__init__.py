@@ -1,0 +1,1 @@
+"""`python -m detectors <command>`, and the parts of `infer.py`."""

@@ -1,0 +1,137 @@
+"""Errors as a person wants to read them: what, where, what would do; at most six lines, and an exit
+code.
+
+0 done · 1 the run failed · 2 the command is wrong · 130 Ctrl-C · 143 SIGTERM
+"""
+
+from __future__ import annotations
+
+import errno
+import importlib.metadata
+import re
+import sys
+import traceback
+from pathlib import Path
+from typing import Callable, Dict, Optional
+
+from detectors.experiment.interrupts import Terminated
+
+__all__ = ["FAILED", "USAGE", "explain", "guarded", "torchvision_for"]
+
+FAILED, USAGE, INTERRUPTED, TERMINATED = 1, 2, 130, 143
+MAX_LINES = 6
+
+CALLERS = (ValueError, TypeError, FileNotFoundError, NotADirectoryError, IsADirectoryError)
+"""The caller's mistakes, by the project's rule; everything else is the machine's state or ours."""
+
+
+def guarded(run: Callable[[], int], *, debug: bool = False) -> int:
+    """Call `run`; turn what it raises into a screen on stderr and an exit code.
+
+    Args:
+        run: returns an exit code.
+        debug: show the traceback too.
+    """
+    try:
+        return run()
+    except SystemExit as error:
+        return error.code if isinstance(error.code, int) else FAILED
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except Terminated:
+        print("terminated", file=sys.stderr)
+        return TERMINATED
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        print(clip(explain(error)), file=sys.stderr)
+        return USAGE if isinstance(error, CALLERS) else FAILED
+
+
+def clip(text: str) -> str:
+    """At most six lines."""
+    lines = text.strip().splitlines()
+    if len(lines) <= MAX_LINES:
+        return "\n".join(lines)
+    return "\n".join([*lines[: MAX_LINES - 1], "… (--debug shows everything)"])
+
+
+def explain(error: Exception) -> str:
+    """`error: ...` and what would do."""
+    text = str(error) or type(error).__name__
+    if is_torchvision_mismatch(error):
+        return explain_torchvision(text)
+    if isinstance(error, ImportError):
+        return f"error: {text}\n{explain_import(error)}"
+    if is_out_of_memory(error):
+        return f"error: out of memory: {first_line(text)}\na smaller --batch or --size needs less"
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        where = error.filename or "the results"
+        return f"error: disk full writing {where}; what is there is complete"
+    if isinstance(error, (*CALLERS, OSError, RuntimeError, NotImplementedError)):
+        return f"error: {text}"
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return (
+        f"error: {type(error).__name__}: {text}\n"
+        f"at {place.filename}:{place.lineno}; a fault of the program: --debug shows the traceback"
+    )
+
+
+def first_line(text: str) -> str:
+    return text.strip().splitlines()[0]
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Python's, CUDA's, or torch's CPU allocator's, which is a plain RuntimeError."""
+    named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    return named or "can't allocate memory" in str(error)
+
+
+def is_torchvision_mismatch(error: Exception) -> bool:
+    return "torchvision::nms does not exist" in str(error) or (
+        isinstance(error, ImportError) and "torchvision" in str(error)
+    )
+
+
+def torchvision_for(torch: str) -> Optional[str]:
+    """The torchvision release line that belongs to a torch release: 2.N has 0.(N + 15).
+
+    >>> torchvision_for("2.0.1+cpu")
+    '0.15'
+    """
+    match = re.match(r"2\.(\d+)", torch)
+    return f"0.{int(match.group(1)) + 15}" if match else None
+
+
+def versions(*packages: str) -> Dict[str, str]:
+    """Installed versions, without importing anything."""
+    found = {}
+    for package in packages:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def explain_torchvision(text: str) -> str:
+    found = versions("torch", "torchvision")
+    fitting = torchvision_for(found["torch"])
+    wanted = f"torchvision=={fitting}.*" if fitting else "torchvision"
+    return (
+        f"error: torch {found['torch']} does not fit torchvision {found['torchvision']}\n"
+        f"({first_line(text)})\n"
+        f'pip install "torch=={found["torch"].partition("+")[0]}" "{wanted}" from one index'
+    )
+
+
+def explain_import(error: ImportError) -> str:
+    name = (error.name or "").partition(".")[0]
+    if name in ("poptorch", "popart", "poplar", "popdist"):
+        return (
+            "the Poplar SDK is installed but not enabled: source its enable.sh, or use --device cpu"
+        )
+    if name == "data" and not (Path.cwd() / "data").is_dir():
+        return "`data` is not part of the installed package: run this from a clone"
+    return f"pip install {name}" if name else "python -m detectors doctor says what is missing"

@@ -1,0 +1,1 @@
+"""What surrounds a run: recipes, folders, the console, signals, timing."""

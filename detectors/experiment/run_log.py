@@ -1,0 +1,34 @@
+"""`run.log` in a run's folder: the command, what was logged, the traceback of what went wrong."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Iterator
+
+__all__ = ["run_log"]
+
+FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+
+
+@contextmanager
+def run_log(folder: Path) -> Iterator[logging.Logger]:
+    """Log to `folder/run.log` while this is open; an exception goes there in full and on."""
+    handler = logging.FileHandler(folder / "run.log", encoding="utf-8")
+    handler.setFormatter(logging.Formatter(FORMAT))
+    logger = logging.getLogger("detectors")
+    before = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.info("command: %s", " ".join(sys.argv))
+    try:
+        yield logger
+    except BaseException:
+        logger.exception("stopped by")
+        raise
+    finally:
+        logger.setLevel(before)
+        logger.removeHandler(handler)
+        handler.close()
