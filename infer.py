@@ -96,12 +96,12 @@ def detect(
     earlier = earlier_images(folder, header, detector.class_names) if args.resume else []
     done = {image.file for image in earlier}
     todo = [index for index, name in enumerate(names) if name not in done] * (args.repeat or 1)
-    progress, timings = Progress(len(todo), quiet=args.quiet), Timings()
+    timings = Timings()
 
     with run_log(folder), Results(folder, args, detector.class_names, header) as results:
         for image in earlier:
             results.add(image, None)
-        with interrupts.deferred():
+        with Progress(len(todo), quiet=args.quiet) as progress, interrupts.deferred():
             for batch in batches(todo, prepare_one, runner.images_per_call):
                 for bad in batch.unreadable:
                     results.skip(names[bad.index], bad.reason)
@@ -113,7 +113,6 @@ def detect(
                     break
             else:
                 results.complete = True
-    progress.clear()
     return summarise(args, results, timings, detector.image_size, interrupts.exit_code)
 
 

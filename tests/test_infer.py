@@ -1,4 +1,4 @@
-"""`infer.py` from the command line to the files: what it promises, and every mistake people make."""
+"""`infer.py` from command line to files: what it promises, and every mistake people make."""
 
 from __future__ import annotations
 

@@ -2,21 +2,38 @@
 
 from __future__ import annotations
 
+import io
 import sys
-import time
-from typing import Optional, Sequence, TextIO
+from types import TracebackType
+from typing import Optional, Sequence, TextIO, Type
+
+from rich import progress as bars
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 __all__ = ["Progress", "table"]
 
-INTERVAL = 0.2  # seconds between two redraws: a terminal over a network is slow
-MEASURED = 3  # counted before a rate means something
+WIDTH = 200  # of a table's line, whatever the terminal: rows are copied into mails
+
+
+class _Rate(bars.ProgressColumn):
+    """`0.79 img/s`, or nothing before there is a rate."""
+
+    def __init__(self, unit: str) -> None:
+        super().__init__()
+        self.unit = unit
+
+    def render(self, task: bars.Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text(f"{speed:.2f} {self.unit}/s" if speed else "")
 
 
 class Progress:
-    """`128/412 0.79 img/s eta 5:59`, on a terminal only.
+    """`128/412 ━━━━ 0.79 img/s 0:05:59`, on a terminal only.
 
     Args:
-        total: what `advance` counts up to.
+        total: what `advance` counts up to; 0 where it is not known yet.
         unit: of what is counted.
         file: where to; silent unless it is a terminal.
         quiet: silent in any case.
@@ -30,51 +47,49 @@ class Progress:
         file: Optional[TextIO] = None,
         quiet: bool = False,
     ) -> None:
-        self.file = file or sys.stderr
-        self.total = total
-        self.unit = unit
-        self.done = 0
-        self.silent = quiet or not self.file.isatty()
-        self.start = self.drawn = time.perf_counter()
+        file = file or sys.stderr
+        self._bar = bars.Progress(
+            bars.TextColumn("{task.completed:.0f}/{task.total:.0f}"),
+            bars.BarColumn(bar_width=24),
+            _Rate(unit),
+            bars.TimeRemainingColumn(),
+            bars.TextColumn("{task.fields[note]}"),
+            console=Console(file=file),
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+            disable=quiet or not file.isatty(),
+        )
+        self._task = self._bar.add_task("", total=total, note="")
+
+    def __enter__(self) -> Progress:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: Optional[Type[BaseException]],
+        error: Optional[BaseException],
+        traceback: Optional[TracebackType],
+    ) -> None:
+        self._bar.stop()
 
     def advance(self, count: int, note: str = "") -> None:
-        """Count, and redraw."""
-        self.show(self.done + count, self.total, note)
+        """Count."""
+        self._bar.update(self._task, advance=count, note=note)
 
     def show(self, done: int, total: int, note: str = "") -> None:
-        """Set the count, and redraw."""
-        self.done, self.total = done, total
-        now = time.perf_counter()
-        if self.silent or (now - self.drawn < INTERVAL and done < total):
-            return
-        self.drawn = now
-        text = f"{done}/{total or '?'}"
-        if done >= MEASURED:
-            rate = done / (now - self.start)
-            text += f" {rate:.2f} {self.unit}/s eta {clock(max(0, total - done) / rate)}"
-        self.file.write(f"\r\x1b[K{text} {note}".rstrip())
-        self.file.flush()
-
-    def clear(self) -> None:
-        """Remove the line."""
-        if not self.silent:
-            self.file.write("\r\x1b[K")
-            self.file.flush()
-
-
-def clock(seconds: float) -> str:
-    """`0:07`, `5:59`, `1:02:03`."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+        """Set the count."""
+        self._bar.update(self._task, completed=done, total=total, note=note)
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Columns of text: the first to the left, the others to the right."""
-    widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
-    lines = []
-    for row in [head, *rows]:
-        cells = [row[0].ljust(widths[0])]
-        cells += [cell.rjust(width) for cell, width in zip(row[1:], widths[1:])]
-        lines.append("  ".join(cells).rstrip())
-    return "\n".join(lines)
+    grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for index, name in enumerate(head):
+        grid.add_column(Text(name), justify="right" if index else "left", no_wrap=True)
+    for row in rows:
+        grid.add_row(*(Text(cell) for cell in row))
+    output = io.StringIO()
+    Console(file=output, width=WIDTH, color_system=None).print(grid)
+    return "\n".join(line.rstrip() for line in output.getvalue().splitlines())

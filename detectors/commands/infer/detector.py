@@ -169,15 +169,12 @@ def load_checkpoint(path: Path) -> Tuple[EfficientDet, LoadReport]:
 def fetch_with_progress(name: str, quiet: bool) -> Path:
     """The published checkpoint, from the cache or the network, with one line while it arrives."""
     megabyte = 1 << 20
-    progress = Progress(0, quiet=quiet, unit="MB")
+    with Progress(0, quiet=quiet, unit="MB") as progress:
 
-    def arrived(done: int, total: Optional[int]) -> None:
-        progress.show(done // megabyte, (total or 0) // megabyte)
+        def arrived(done: int, total: Optional[int]) -> None:
+            progress.show(done // megabyte, (total or 0) // megabyte)
 
-    try:
         return fetch(name, progress=arrived)
-    finally:
-        progress.clear()
 
 
 def postprocess_config(args: Arguments, score_threshold: float) -> PostprocessConfig:

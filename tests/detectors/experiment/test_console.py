@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import io
-import time
 
 import pytest
 
-from detectors.experiment.console import Progress, clock, table
+from detectors.experiment.console import Progress, table
 
 
 class Terminal(io.StringIO):
@@ -19,33 +18,34 @@ class Terminal(io.StringIO):
 
 def test_nothing_is_written_where_there_is_no_terminal() -> None:
     file = io.StringIO()
-    progress = Progress(10, file=file)
-    progress.advance(10)
-    progress.clear()
+    with Progress(10, file=file) as progress:
+        progress.advance(10)
     assert file.getvalue() == ""
 
 
 def test_quiet_is_silent_on_a_terminal_too() -> None:
     file = Terminal()
-    progress = Progress(10, file=file, quiet=True)
-    progress.advance(10)
-    progress.clear()
+    with Progress(10, file=file, quiet=True) as progress:
+        progress.advance(10)
     assert file.getvalue() == ""
 
 
-def test_a_terminal_sees_one_line_rewritten(monkeypatch: pytest.MonkeyPatch) -> None:
-    seconds = iter([0.0, 100.0, 200.0])
-    monkeypatch.setattr(time, "perf_counter", lambda: next(seconds))
+def test_a_terminal_sees_the_count_and_gets_its_line_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "100")
     file = Terminal()
-    progress = Progress(400, file=file)
-    progress.advance(100)
-    progress.advance(100, "(2 threads)")
-    lines = file.getvalue().split("\r\x1b[K")
-    assert lines == ["", "100/400 1.00 img/s eta 5:00", "200/400 1.00 img/s eta 3:20 (2 threads)"]
 
+    def stop_after_the_first_batch() -> None:
+        with Progress(400, file=file) as progress:
+            progress.advance(100, "(2 threads)")
+            raise KeyboardInterrupt
 
-def test_clock_shows_hours_only_where_there_are_some() -> None:
-    assert [clock(7.4), clock(359), clock(3723)] == ["0:07", "5:59", "1:02:03"]
+    with pytest.raises(KeyboardInterrupt):
+        stop_after_the_first_batch()
+    assert "100/400" in file.getvalue()
+    assert "(2 threads)" in file.getvalue()
+    assert file.getvalue().endswith("\x1b[2K")  # the line is erased
+    assert file.getvalue().count("\x1b[?25l") == file.getvalue().count("\x1b[?25h")  # the cursor
 
 
 def test_a_table_has_its_numbers_to_the_right() -> None:

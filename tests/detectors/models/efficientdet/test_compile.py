@@ -1,4 +1,4 @@
-"""Every model of the family compiles: one run under fake tensors, refused where an IPU would refuse."""
+"""Every model of the family compiles: one run under fake tensors that refuses what an IPU would."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from poplar_ops.runtime import IS_HOST, poptorch
 
 pytestmark = pytest.mark.skipif(not IS_HOST, reason="the SDK's compiler takes an hour a model")
 
-STANDARD = [f"efficientdet-{name}" for name in ("d0", "d1", "d2", "d3", "d4", "d5", "d6", "d7", "d7x")]
+STANDARD = [
+    f"efficientdet-{name}" for name in ("d0", "d1", "d2", "d3", "d4", "d5", "d6", "d7", "d7x")
+]
 OURS = {"poplar_ops::Nms", "poplar_ops::topk_select"}
 
 
