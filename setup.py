@@ -18,7 +18,7 @@ from setuptools.command.build_ext import build_ext
 try:
     from setuptools.command.bdist_wheel import bdist_wheel  # setuptools 70.1 and later
 except ImportError:
-    from wheel.bdist_wheel import bdist_wheel  # type: ignore[import-untyped]
+    from wheel.bdist_wheel import bdist_wheel
 
 SOURCES = "poplar_ops/csrc/host"
 SLOWER = """

@@ -50,22 +50,11 @@ def lively_weights(model: str, path: Path) -> None:
     model's do.
     """
     from detectors import efficientdet
+    from detectors.models.efficientdet.random_weights import spread_outputs
     from detectors.weights import save
 
     torch.manual_seed(0)
-    detector = efficientdet(model)
-    images = pictures(model, 1)
-    detector.network.train()  # batch norms learn what comes through
-    with torch.no_grad():
-        for _ in range(3):
-            detector.predict(images)
-        detector.network.eval()
-        class_logits, box_deltas = detector.predict(images)
-        for name, parameter in detector.network.named_parameters():
-            if name.endswith("_head.predict.pointwise.weight"):
-                outputs = class_logits if "class" in name else box_deltas
-                wanted = 1.5 if "class" in name else 0.5
-                parameter.mul_(wanted / float(torch.cat(outputs, 1).std()))
+    detector = spread_outputs(efficientdet(model), logits_std=1.5, deltas_std=0.5)
     save(detector, path, layout="effdet")
 
 

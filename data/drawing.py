@@ -33,6 +33,7 @@ def draw(
     boxes: Sequence[Tuple[float, float, float, float]],
     labels: Sequence[int],
     texts: Sequence[str],
+    stamp: str = "",
 ) -> Image.Image:
     """Draw boxes and what they are, the first on top.
 
@@ -44,6 +45,7 @@ def draw(
         labels: N labels, for the colours.
         texts: N texts; each gets a filled strip above its box, or inside it at the image's top
             edge.
+        stamp: written in the lower left corner, over everything.
     """
     picture = Image.fromarray(image.permute(1, 2, 0).contiguous().numpy())
     canvas = ImageDraw.Draw(picture)
@@ -59,6 +61,12 @@ def draw(
         above = y1 - height if y1 >= height else max(0.0, y1)
         canvas.rectangle((left, above, left + width + 2 * line, above + height), fill=colour)
         canvas.text((left + line, above + line - top), text, fill="black", font=font)
+    if stamp:
+        left, top, right, bottom = canvas.textbbox(
+            (0, picture.height), stamp, font=font, anchor="lb"
+        )
+        canvas.rectangle((left, top - line, right + line, bottom), fill="black")
+        canvas.text((0, picture.height), stamp, fill="white", font=font, anchor="lb")
     return picture
 
 

@@ -31,6 +31,7 @@ from detectors.commands.infer.results import Results
 from detectors.commands.infer.runner import Runner
 from detectors.models.efficientdet.config import CONFIGS
 from detectors.models.efficientdet.inference import build_efficientdet
+from detectors.models.efficientdet.random_weights import spread_outputs
 from detectors.postprocess import PostprocessConfig
 from detectors.weights import known, save
 
@@ -68,21 +69,10 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """
     torch.manual_seed(0)
     config = dataclasses.replace(CONFIGS["efficientdet-d0"], **TINY)
-    model = build_efficientdet(config, PostprocessConfig())
-    images = torch.randint(0, 256, (2, 3, 128, 128), dtype=torch.uint8)
-    model.network.train()  # batch norms learn what comes through, or all outputs would be equal
-    with torch.no_grad():
-        for _ in range(3):
-            model.predict(images)
-        model.network.eval()
-        class_logits, box_deltas = model.predict(images)
-        for name, parameter in model.network.named_parameters():
-            if name.endswith("_head.predict.pointwise.weight"):
-                outputs = class_logits if "class" in name else box_deltas
-                wanted = 1.5 if "class" in name else 0.3
-                parameter.mul_(wanted / float(torch.cat(outputs, 1).std()))
-            if name.endswith("class_head.predict.pointwise.bias"):
-                parameter.zero_()
+    model = spread_outputs(build_efficientdet(config, PostprocessConfig()), logits_std=1.5)
+    bias = model.network.class_head.predict.pointwise.bias
+    assert isinstance(bias, torch.Tensor)
+    torch.nn.init.zeros_(bias)
     path = tmp_path_factory.mktemp("weights") / "tiny.ckpt"
     return save(model, path, classes=CLASSES)
 

@@ -40,6 +40,14 @@ def test_the_best_detection_lies_on_top() -> None:
     assert pixels[49, 30].tolist() == list(colour_of(1))
 
 
+def test_a_stamp_stands_in_the_lower_left_corner() -> None:
+    pixels = np.array(
+        draw(torch.full((3, 60, 200), 90, dtype=torch.uint8), [], [], [], "random weights")
+    )
+    assert (pixels[45:, :60] == 255).any()  # letters
+    assert (pixels[:40] == 90).all()
+
+
 def test_neighbouring_labels_have_different_colours() -> None:
     colours = [colour_of(label) for label in range(90)]
     assert len(set(colours)) > 80

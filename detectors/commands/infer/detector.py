@@ -16,6 +16,7 @@ from detectors.commands.infer.arguments import Arguments, looks_like_path
 from detectors.experiment.console import Progress
 from detectors.folding import fold_batch_norm
 from detectors.models.efficientdet.inference import EfficientDet, build_efficientdet
+from detectors.models.efficientdet.random_weights import spread_outputs
 from detectors.postprocess import PostprocessConfig
 from detectors.weights import LoadReport, fetch, load_weights
 from detectors.weights.checkpoint import find
@@ -146,7 +147,7 @@ def load_model(args: Arguments) -> Tuple[EfficientDet, Optional[LoadReport]]:
     name = model_name(args.model)
     model = efficientdet(name, args.num_classes)
     if args.random_weights:
-        return model, None
+        return spread_outputs(model, seed=SEED), None
     path = args.weights if args.weights is not None else fetch_with_progress(name, args.quiet)
     return model, load_weights(model, path)
 

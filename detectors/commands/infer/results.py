@@ -99,6 +99,7 @@ class Results:
         self.classes = Classes(class_names)
         self.drawings = args.images
         self.score = args.score
+        self.stamp = "random weights" if args.random_weights else ""
         self.complete = False
         """Whether all images were done; the caller says so at the end."""
         self.tally = Tally()
@@ -123,7 +124,7 @@ class Results:
         if self.drawings and pixels is not None:
             names = [self.classes.names[label] for label in kept.labels]
             texts = [f"{name} {score:.2f}" for name, score in zip(names, kept.scores)]
-            drawing = draw(pixels, kept.boxes, kept.labels, texts)
+            drawing = draw(pixels, kept.boxes, kept.labels, texts, self.stamp)
             save_drawing(drawing, drawing_path(self.folder / IMAGES, kept.file))
         self.tally.add(kept)
 
