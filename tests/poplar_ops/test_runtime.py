@@ -35,8 +35,11 @@ def test_a_misspelt_choice_is_refused() -> None:
         resolve("ipu")
 
 
-def test_a_broken_sdk_is_not_replaced_in_silence(tmp_path: Path, repository: Path) -> None:
+def test_a_broken_sdk_is_not_replaced_in_silence(
+    tmp_path: Path, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Falling back would run on the CPU for a week; the SDK's own error has to stand.
+    monkeypatch.delenv("DETECTORS_POPTORCH", raising=False)
     (tmp_path / "poptorch.py").write_text("raise ImportError('libpoplar.so: not found')\n")
     result = subprocess.run(
         [sys.executable, "-c", "import poplar_ops.runtime"],
