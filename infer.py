@@ -113,6 +113,8 @@ def detect(
                     break
             else:
                 results.complete = True
+    if runner.note and not args.quiet:
+        print(runner.note)
     return summarise(args, results, timings, detector.image_size, interrupts.exit_code)
 
 

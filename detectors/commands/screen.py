@@ -69,7 +69,8 @@ def explain(error: Exception) -> str:
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         where = error.filename or "the results"
         return f"error: disk full writing {where}; what is there is complete"
-    if isinstance(error, (*CALLERS, OSError, RuntimeError, NotImplementedError)):
+    from_poptorch = type(error).__module__.partition(".")[0] in ("poptorch", "poptorch_host")
+    if from_poptorch or isinstance(error, (*CALLERS, OSError, RuntimeError, NotImplementedError)):
         return f"error: {text}"
     place = traceback.extract_tb(error.__traceback__)[-1]
     return (

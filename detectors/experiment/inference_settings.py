@@ -124,7 +124,7 @@ def load_settings(model: str, config: str, overrides: Sequence[str] = ()) -> Inf
     if config.endswith((".yaml", ".yml")):
         path = Path(config)
     else:
-        path = find_recipe(RECIPES, f"{model}_{config}", "inference recipe")
+        path = find_recipe(RECIPES, config, "--config", prefix=f"{model}_")
     return load_recipe(InferenceSettings, path, overrides)
 
 

@@ -8,11 +8,11 @@ needs on Python 3.8.
 from __future__ import annotations
 
 import difflib
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any, List, Optional, Sequence, Type, TypeVar, cast
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import (
     ConfigAttributeError,
     ConfigKeyError,
@@ -44,14 +44,17 @@ def load_recipe(
     try:
         merged = OmegaConf.structured(schema)
         if path is not None:
-            merged = OmegaConf.merge(merged, OmegaConf.load(path))
+            content = OmegaConf.load(path)
+            if not isinstance(content, DictConfig):
+                raise ValueError(f"{path} must hold `key: value` lines, got a list")
+            merged = OmegaConf.merge(merged, content)
         for word in overrides:
             key, equals, _ = word.partition("=")
             if not equals or not key or key.startswith(("+", "~", "-")):
                 raise ValueError(
                     f"expected key=value, got '{word}'; keys are {', '.join(keys(schema))}"
                 )
-            merged = OmegaConf.merge(merged, OmegaConf.from_dotlist([word]))
+            merged = OmegaConf.merge(merged, one_value(schema, key, word))
         return cast(Schema, OmegaConf.to_object(merged))
     except (ConfigKeyError, ConfigAttributeError) as error:
         raise ValueError(unknown_key(schema, error, path)) from None
@@ -59,6 +62,22 @@ def load_recipe(
         raise ValueError(f"{path or 'override'} is not YAML: {first_line(error)}") from None
     except OmegaConfBaseException as error:
         raise ValueError(wrong_value(schema, error)) from None
+
+
+def one_value(schema: Type[Any], key: str, word: str) -> DictConfig:
+    """`key=value` as a config. Below a dictionary of free keys (Poplar's options are
+    `opt.maxComputeSetsPerLoop`) a dot is a part of the key.
+    """
+    value = OmegaConf.from_dotlist([word])
+    name, dot, rest = key.partition(".")
+    if dot and name in free_keys(schema):
+        return OmegaConf.create({name: {rest: OmegaConf.select(value, key)}})
+    return value
+
+
+def free_keys(schema: Type[Any]) -> List[str]:
+    """The fields that are dictionaries."""
+    return [f.name for f in fields(schema) if f.default_factory is not MISSING]
 
 
 def keys(schema: Type[Any]) -> List[str]:
@@ -85,21 +104,26 @@ def first_line(error: Exception) -> str:
     return str(error).strip().splitlines()[0]
 
 
-def find_recipe(folder: Path, name: str, noun: str) -> Path:
-    """`folder/name.yaml`.
+def find_recipe(folder: Path, name: str, noun: str, *, prefix: str = "") -> Path:
+    """`folder/<prefix><name>.yaml`.
 
     Args:
         folder: of the recipes.
-        name: file stem.
+        name: what a person says; the whole file stem is understood too.
         noun: what to call it in the message.
+        prefix: what the stems of the recipes in question start with.
 
     Raises:
         ValueError: there is none; the message has the nearest and all names.
     """
-    path = folder / f"{name}.yaml"
-    if path.is_file():
-        return path
-    known = sorted(file.stem for file in folder.glob("*.yaml"))
+    known = sorted(file.stem[len(prefix) :] for file in folder.glob(f"{prefix}*.yaml"))
+    short = name[len(prefix) :] if name.startswith(prefix) else name
+    if short in known:
+        return folder / f"{prefix}{short}.yaml"
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     hint = f"\ndid you mean {near[0]}?" if near else ""
-    raise ValueError(f"no {noun} '{name}'{hint}\n{noun}s in {folder}: {', '.join(known) or 'none'}")
+    of = f" for {prefix.rstrip('_')}" if prefix else ""
+    raise ValueError(
+        f"no {noun} '{name}'{of}{hint}\nthere are in {folder}: {', '.join(known) or 'none'};"
+        " or give a YAML file"
+    )

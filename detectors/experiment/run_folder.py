@@ -6,7 +6,7 @@ import contextlib
 import os
 from pathlib import Path
 
-__all__ = ["chosen_folder", "new_run_folder"]
+__all__ = ["chosen_folder", "new_run_folder", "refuse_taken"]
 
 
 def new_run_folder(parent: Path) -> Path:
@@ -38,7 +38,14 @@ def point_last_to(folder: Path) -> None:
 
 
 def chosen_folder(folder: Path, *, overwrite: bool) -> Path:
-    """Make the folder that a person named.
+    """Make the folder that a person named; raises as `refuse_taken` does."""
+    refuse_taken(folder, overwrite=overwrite)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def refuse_taken(folder: Path, *, overwrite: bool) -> None:
+    """Check a folder that a person named, and make nothing.
 
     Raises:
         ValueError: it is a file, or it has files in it and `overwrite` is False.
@@ -50,5 +57,3 @@ def chosen_folder(folder: Path, *, overwrite: bool) -> Path:
             f"--out {folder} has files in it; name another folder, or give --overwrite to write"
             " over them, or --resume to go on where an earlier run stopped"
         )
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder

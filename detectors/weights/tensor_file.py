@@ -110,8 +110,11 @@ def _write(path: Path, save: Callable[[str], object]) -> None:
 
 
 def _damaged(path: Path, error: Exception) -> str:
-    first = str(error).strip().splitlines()[:1]
+    """torch's first sentence says what it met; the rest is for programmers."""
+    first = "".join(str(error).strip().splitlines()[:1]).partition(". ")[0]
+    with path.open("rb") as file:
+        start = file.read(8)
     return (
-        f"{path} ({path.stat().st_size} bytes) is damaged or no file of tensors:"
-        f" {type(error).__name__} {''.join(first)[:120]}"
+        f"{path} ({path.stat().st_size} bytes, starts with {start!r}) is damaged or no file of"
+        f" tensors: {type(error).__name__} {first[:120]}"
     )

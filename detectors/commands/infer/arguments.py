@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import List, NoReturn, Optional, Sequence, Tuple, Union
 
 from detectors import model_name
+from detectors.experiment.run_folder import refuse_taken
 
 __all__ = ["FORMAT_NAMES", "Arguments", "looks_like_path", "parse"]
 
@@ -72,6 +73,8 @@ class Parser(argparse.ArgumentParser):
     """Raises instead of exiting, so that all mistakes look alike."""
 
     def error(self, message: str) -> NoReturn:
+        if message.startswith("the following arguments are required"):
+            message = "name a model and images: infer.py efficientdet-d2 images/; --help has more"
         raise ValueError(message)
 
 
@@ -154,7 +157,7 @@ def build_parser() -> Parser:
         "--weights",
         metavar="F",
         type=Path,
-        help="a checkpoint for MODEL, instead of the published one",
+        help="a checkpoint for MODEL, or a published one's name (automl_efficientdet_d2)",
     )
     add("--random-weights", action="store_true", help="no checkpoint: for tests and benchmarks")
     add(
@@ -277,7 +280,12 @@ def check(parsed: Arguments) -> None:
     """Refuse what contradicts itself, and a model that does not exist."""
     if not looks_like_path(parsed.model):
         model_name(parsed.model)
+    images = parsed.paths or parsed.generated is not None
     rules = [
+        (
+            looks_like_path(parsed.model) and not images and parsed.compile_only is None,
+            f"{parsed.model} stands where the model does: infer.py efficientdet-d2 {parsed.model}",
+        ),
         (
             bool(parsed.paths) == (parsed.generated is not None)
             and (bool(parsed.paths) or parsed.compile_only is None),
@@ -290,6 +298,10 @@ def check(parsed: Arguments) -> None:
         (
             parsed.compile_only is not None and parsed.executable is not None,
             "--compile-only makes the file that --executable runs: give one of them",
+        ),
+        (
+            parsed.batch == "auto" and bool(parsed.compile_only or parsed.executable),
+            "--batch auto compiles to measure: give --compile-only and --executable a number",
         ),
         (parsed.worst_case and not parsed.benchmark, "--worst-case belongs to --benchmark"),
         (
@@ -307,3 +319,5 @@ def check(parsed: Arguments) -> None:
     for broken, message in rules:
         if broken:
             raise ValueError(message)
+    if parsed.out is not None:  # before weights are fetched or anything is measured
+        refuse_taken(parsed.out, overwrite=parsed.overwrite or parsed.resume)

@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 from typing import Any, Dict, List
 
+import torch
+
 from detectors.commands.infer.arguments import Arguments
 from detectors.commands.infer.batches import PrepareOne, batches
 from detectors.commands.infer.detection import detect_batch
@@ -30,8 +32,8 @@ def figures(timings: Timings, images_per_call: int) -> Dict[str, Any]:
     """
     if not timings.per_batch:
         raise ValueError(
-            "--benchmark drops the first call, and there was no second:"
-            " raise --repeat or lower --batch"
+            "--benchmark drops the first call, those of --threads auto and a batch that is not"
+            " full, and nothing was left: raise --repeat or lower --batch"
         )
     calls = timings.per_batch
     per_image = {part: spread(timings.per_image[part]) for part in PARTS if timings.per_image[part]}
@@ -81,7 +83,8 @@ def run_benchmark(args: Arguments, num_images: int, prepare_one: PrepareOne, run
     """Measure, print and write `benchmark.json`; returns the exit code.
 
     Images are read, letterboxed, run and scaled back one after the other, so that no part disturbs
-    another; the first call, which compiles and warms up, is dropped.
+    another. The first call, which compiles and warms up, is dropped, as are those that try numbers
+    of threads, and a last batch that is not full.
 
     Raises:
         ValueError: too few images for a second call, or none that can be read.
@@ -92,15 +95,18 @@ def run_benchmark(args: Arguments, num_images: int, prepare_one: PrepareOne, run
     rounds: List[int] = []
     warm = False
     for batch in batches(indices, prepare_one, runner.images_per_call, read_ahead=False):
+        if len(batch.items) < runner.images_per_call:
+            continue  # a call that is filled up would count as faster than it is
         rounds += [len(image.scores) for image in detect_batch(runner, batch, timings)]
         if not warm:
             timings.forget()
-            warm = True
+            warm = runner.settled
     values = {
         **runner.detector.header(),
         "device": runner.device,
         "nms_where": args.nms,
         "worst_case": args.worst_case,
+        "threads": torch.get_num_threads(),
         **figures(timings, runner.images_per_call),
     }
     if args.worst_case and min(rounds) < args.max:
@@ -108,6 +114,8 @@ def run_benchmark(args: Arguments, num_images: int, prepare_one: PrepareOne, run
             f"--worst-case: NMS kept {min(rounds)} boxes of an image instead of --max {args.max}:"
             " the model has fewer candidates; lower --max or raise --top-k"
         )
+    if runner.note:
+        print(runner.note)
     folder = run_folder(args.out, runner.detector.name, writable=args.overwrite)
     (folder / FILE).write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
     if args.worst_case:

@@ -15,12 +15,14 @@ from detectors import efficientdet, model_name
 from detectors.commands.infer.arguments import Arguments, looks_like_path
 from detectors.experiment.console import Progress
 from detectors.folding import fold_batch_norm
+from detectors.models.efficientdet.cost import count_multiply_adds
 from detectors.models.efficientdet.inference import EfficientDet, build_efficientdet
 from detectors.models.efficientdet.random_weights import spread_outputs
 from detectors.postprocess import PostprocessConfig
 from detectors.weights import LoadReport, fetch, load_weights
 from detectors.weights.checkpoint import find
 from detectors.weights.coco_names import COCO_90
+from detectors.weights.known import KNOWN
 from detectors.weights.preprocess import from_statistics
 from detectors.weights.source import open_source
 
@@ -53,6 +55,8 @@ class Detector:
     """fp32, half or bf16."""
     num_parameters: int
     """Trainable numbers, before batch norms were folded."""
+    multiply_adds: int
+    """Of the network's convolutions, for one image."""
 
     @property
     def image_size(self) -> Tuple[int, int]:
@@ -63,8 +67,9 @@ class Detector:
         """What runs where: the first line of a run."""
         height, width = self.image_size
         millions = f"{self.num_parameters / 1e6:.1f} M parameters"
+        giga = f"{self.multiply_adds / 1e9:.1f} GMAC"
         return (
-            f"device {device} · {self.name} {millions} {width}x{height} {self.precision}"
+            f"device {device} · {self.name} {millions} {giga} {width}x{height} {self.precision}"
             f" · {self.weights}"
         )
 
@@ -114,6 +119,9 @@ def prepare_detector(
     automl = report is not None and report.origin == "automl"
     num_parameters = sum(value.numel() for value in model.network.parameters())
     folded = fold_batch_norm(model)
+    multiply_adds = count_multiply_adds(
+        folded.network, model.config.image_size, model.config.max_level
+    )
     folded = folded.to(memory_format=torch.channels_last).to(PRECISIONS[precision])
     return Detector(
         model=folded,
@@ -125,6 +133,7 @@ def prepare_detector(
         weights_record=record(report),
         precision=precision,
         num_parameters=num_parameters,
+        multiply_adds=multiply_adds,
     )
 
 
@@ -148,7 +157,9 @@ def load_model(args: Arguments) -> Tuple[EfficientDet, Optional[LoadReport]]:
     model = efficientdet(name, args.num_classes)
     if args.random_weights:
         return spread_outputs(model, seed=SEED), None
-    path = args.weights if args.weights is not None else fetch_with_progress(name, args.quiet)
+    path = args.weights
+    if path is None or (str(path) in KNOWN and not path.exists()):
+        path = fetch_with_progress(name if path is None else str(path), args.quiet)
     return model, load_weights(model, path)
 
 
@@ -156,7 +167,10 @@ def load_checkpoint(path: Path) -> Tuple[EfficientDet, LoadReport]:
     """The model that one of our checkpoints, or the best of a run folder, says it is."""
     file = find(path)
     if file.is_dir():
-        raise FileNotFoundError(f"no best.ckpt or last.ckpt in {path}")
+        raise FileNotFoundError(
+            f"no best.ckpt or last.ckpt in {path}: the first word is the model, as in"
+            f" infer.py efficientdet-d2 {path}"
+        )
     source = open_source(file, ema=True)
     if source.record is None:
         raise ValueError(

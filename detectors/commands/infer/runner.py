@@ -117,6 +117,11 @@ class Runner:
         return [Row(boxes[i, :n], scores[i, :n], labels[i, :n]) for i, n in enumerate(ends)]
 
     @property
+    def settled(self) -> bool:
+        """Whether calls from here on are like each other: compiled, and threads found."""
+        return self.trial is None or self.trial.chosen is not None
+
+    @property
     def note(self) -> str:
         """What the progress line says of threads."""
         return self.trial.note if self.trial is not None else ""
@@ -164,6 +169,9 @@ class Runner:
             "micro_batch_size": self.settings.micro_batch_size,
             "device_iterations": self.settings.device_iterations,
             "replication_factor": self.settings.replication_factor,
+            "io_tiles": self.settings.io_tiles,
+            "partials": self.settings.partials.value,
+            "available_memory_proportion": self.settings.available_memory_proportion,
             "nms": "device" if self.nms == "device" else "none",
             **config,
         }

@@ -4,6 +4,7 @@ was found.
 
 from __future__ import annotations
 
+import sys
 from typing import List, Sequence, Tuple
 
 from detectors.commands.infer.arguments import Arguments
@@ -38,7 +39,7 @@ def labels_table(tally: Tally, names: Sequence[str]) -> str:
 def nothing_found(tally: Tally, names: Sequence[str], score: float) -> str:
     """`0 boxes > 0.4; best is 0.31 (kite, beach.jpg): try --score .25`."""
     if tally.best is None:
-        return f"0 boxes > {score:g} in {tally.images} images: try a lower --score"
+        return f"0 boxes > {score:g} in {counted(tally.images)}: try a lower --score"
     best, label, file = tally.best
     lower = f"{suggestion(best):g}".lstrip("0")
     return f"0 boxes > {score:g}; best is {best:.2g} ({names[label]}, {file}): try --score {lower}"
@@ -57,7 +58,7 @@ def notes(tally: Tally, input_side: int) -> List[str]:
     """What else is worth a line: unreadable images, and those far larger than the input."""
     lines = []
     if tally.unreadable:
-        lines.append(f"{len(tally.unreadable)} images could not be read:")
+        lines.append(f"{counted(len(tally.unreadable))} could not be read:")
         lines += [f"  {name}: {reason}" for name, reason in tally.unreadable[:LISTED]]
         hidden = len(tally.unreadable) - LISTED
         if hidden > 0:
@@ -69,6 +70,11 @@ def notes(tally: Tally, input_side: int) -> List[str]:
             " small objects are lost; cut it into tiles"
         )
     return lines
+
+
+def counted(images: int) -> str:
+    """`1 image`, `2 images`."""
+    return f"{images} image{'' if images == 1 else 's'}"
 
 
 def summarise(
@@ -98,9 +104,17 @@ def summarise(
         if args.repeat is not None and timings.per_batch:
             print(timings.render())
     if interrupted:
-        print(f"stopped after {tally.images} images; the same command with --out {results.folder}")
+        print(
+            f"stopped after {counted(tally.images)}; the same command with --out {results.folder}"
+        )
         print("and --resume goes on from there")
     print(f"{results.folder}: {', '.join(results.names())}")
     if interrupted:
         return interrupted
-    return 1 if tally.unreadable and (args.strict or not tally.images) else 0
+    if not tally.unreadable or (tally.images and not args.strict):
+        return 0
+    why = "--strict" if tally.images else "nothing was read"
+    name, reason = tally.unreadable[0]
+    bad = counted(len(tally.unreadable))
+    print(f"error: {why}: {bad} could not be read, the first is {name}: {reason}", file=sys.stderr)
+    return 1

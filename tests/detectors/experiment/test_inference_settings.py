@@ -97,5 +97,19 @@ def test_memory_proportion_is_the_first_ipus() -> None:
 
 
 def test_a_model_without_a_recipe_is_refused_with_those_there_are() -> None:
-    with pytest.raises(ValueError, match="no inference recipe 'efficientdet-d7_throughput'"):
+    with pytest.raises(ValueError, match="no --config 'throughput' for efficientdet-d7"):
         load_settings("efficientdet-d7", "throughput")
+
+
+def test_a_recipes_whole_name_is_understood_and_a_typo_answered() -> None:
+    whole = load_settings("efficientdet-d0", "efficientdet-d0_throughput")
+    assert whole == load_settings("efficientdet-d0", "throughput")
+    with pytest.raises(ValueError, match=r"(?s)did you mean throughput\?.*low-latency, throughput"):
+        load_settings("efficientdet-d0", "thruput")
+
+
+def test_one_of_poplars_options_is_set_with_its_dots() -> None:
+    word = "engine_options.opt.maxComputeSetsPerLoopTarget=5"
+    settings = load_settings("efficientdet-d0", "throughput", [word])
+    assert settings.engine_options["opt.maxComputeSetsPerLoopTarget"] == "5"
+    assert settings.engine_options["streamCallbacks.numWorkerThreads"] == "6"  # the others stay

@@ -66,6 +66,11 @@ def test_broken_yaml_is_an_error_with_its_file(tmp_path: Path) -> None:
         load(text="io_tiles: [32\n", folder=tmp_path)
 
 
+def test_a_file_without_keys_is_an_error_with_its_name(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"mine\.yaml must hold `key: value` lines"):
+        load(text="- io_tiles\n", folder=tmp_path)
+
+
 def test_small_numbers_are_numbers_however_they_are_written(tmp_path: Path) -> None:
     settings = load(text="available_memory_proportion: 1e-1\n", folder=tmp_path)
     assert settings.available_memory_proportion == 0.1

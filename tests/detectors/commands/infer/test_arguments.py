@@ -56,6 +56,7 @@ def test_options_and_paths_may_alternate() -> None:
         ("--resume", "--resume needs --out"),
         ("--generated 3", "and not both"),
         ("--compile-only a --executable b", "give one of them"),
+        ("--executable b --batch auto", "--batch auto compiles to measure"),
     ],
 )
 def test_a_wrong_value_says_what_was_expected(text: str, message: str) -> None:
@@ -68,6 +69,18 @@ def test_no_images_are_a_mistake_unless_the_model_is_only_compiled() -> None:
     with pytest.raises(ValueError, match="name images"):
         parse(["d0"])
     assert parse(words("d0 --compile-only d0.poptorch")).paths == []
+
+
+def test_no_words_are_answered_with_an_example() -> None:
+    with pytest.raises(ValueError, match=r"name a model and images: infer\.py efficientdet-d2 "):
+        parse([])
+
+
+def test_a_taken_output_folder_is_refused_before_anything_is_done(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(ValueError, match="has files in it"):
+        parse(["d0", "a", "--benchmark", "--out", str(tmp_path)])
+    assert parse(["d0", "a", "--overwrite", "--out", str(tmp_path)]).overwrite
 
 
 def test_sizes_are_height_and_width() -> None:
