@@ -23,7 +23,7 @@ except ImportError:
 SOURCES = "poplar_ops/csrc/host"
 SLOWER = """
 poplar_ops was installed WITHOUT its compiled library ({reason}).
-Everything works, but nms and topk_select run in plain torch, ten times slower or more.
+Everything works, but roi_align, nms and topk_select run in plain torch, ten times slower or more.
 To build it: install a C++17 compiler (g++ 9, clang 10 or later), then `pip install .` again.
 """
 
@@ -67,7 +67,7 @@ setup(
     package_data={
         "poplar_ops": ["py.typed", "csrc/host/*", "csrc/ipu/*"],
         "poptorch_host": ["*.txt", "*.tsv", "py.typed"],
-        "detectors": ["**/*.yaml", "**/*.txt", "py.typed"],
+        "detectors": ["py.typed"],
     },
     ext_modules=[
         Extension(
@@ -100,7 +100,14 @@ setup(
     extras_require={
         "coco": ["pycocotools>=2.0.6"],
         "timm": ["timm>=0.9"],
-        "test": ["pytest>=7", "pycocotools>=2.0.6", "timm>=0.9"],
+        "augment": ["albumentations>=1.4,<2.1", "opencv-python-headless<5"],
+        "test": [
+            "pytest>=7",
+            "pycocotools>=2.0.6",
+            "timm>=0.9",
+            "albumentations>=1.4,<2.1",
+            "opencv-python-headless<5",
+        ],
         "peers": ["effdet>=0.4.1", "torchvision>=0.15.2"],
         "lint": ["ruff", "mypy", "clang-format", "types-PyYAML"],
     },

@@ -2,4 +2,23 @@
 
 from __future__ import annotations
 
-__all__ = ["collate", "drawing", "folder", "formats", "generated", "sample", "transforms"]
+__all__ = [
+    "annotations",
+    "augmentation",
+    "coco",
+    "collate",
+    "defects",
+    "download",
+    "drawing",
+    "evaluation",
+    "fitting",
+    "folder",
+    "formats",
+    "generated",
+    "placed_images",
+    "probing",
+    "sample",
+    "sampler",
+    "transforms",
+    "voc",
+]

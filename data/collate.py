@@ -15,7 +15,7 @@ from torch import Tensor
 from data.sample import Sample
 from data.transforms import MEAN_COLOUR, letterbox
 
-__all__ = ["Batch", "Placement", "collate", "place", "to_original"]
+__all__ = ["Batch", "Placed", "Placement", "collate", "place", "to_original"]
 
 
 @dataclass(frozen=True)
@@ -29,20 +29,52 @@ class Placement:
     original_size: Tuple[int, int]
     """(height, width) on disk, after EXIF rotation."""
     scale: float
-    """Network pixels per pixel on disk; the picture starts at the input's top left corner."""
+    """Network pixels per pixel on disk, downwards; and sideways, unless `stretch` is not 1."""
+    stretch: float = 1.0
+    """Sideways scale over downwards scale: the aspect ratio was changed by this."""
+    offset: Tuple[float, float] = (0.0, 0.0)
+    """(x, y) of the picture's top left corner in the network's input; negative where it is cut."""
+    flipped: bool = False
+    """Whether the picture was mirrored, left to right, before it was placed."""
+    cut: int = 0
+    """Boxes of which nothing was left in the network's input."""
+
+
+class Placed(NamedTuple):
+    """One picture in the network's input; what `collate` takes."""
+
+    image: Tensor
+    """(3, H, W) uint8."""
+    boxes: Tensor
+    """(G, 4) float32, xyxy pixels of the network's input, within it."""
+    labels: Tensor
+    """(G,) int64; -1 marks a region to ignore."""
+    key: int
+    """What everything random about this picture in the graph depends on; 31 bits."""
+    placement: Placement
+    """The way back."""
 
 
 class Batch(NamedTuple):
-    """The positional tensors of one training step, and the placements of its pictures."""
+    """The positional tensors of one training step, and what stays on the host."""
 
     images: Tensor
     """(B, 3, H, W) uint8."""
     boxes: Tensor
     """(B, G, 4) float32, xyxy pixels of the network's input; zeros where padded."""
     labels: Tensor
-    """(B, G) int64; -1 where padded."""
+    """(B, G) int32; -1 with a zero box where padded, -1 with a real box where ignored."""
+    keys: Tensor
+    """(B,) int32."""
     placements: List[Placement]
     """One per picture."""
+    overflow: int
+    """Boxes beyond G, left out: the smallest of their pictures."""
+
+    @property
+    def tensors(self) -> Tuple[Tensor, Tensor, Tensor, Tensor]:
+        """What a training module's forward takes."""
+        return self.images, self.boxes, self.labels, self.keys
 
 
 def place(
@@ -57,34 +89,37 @@ def place(
     return image, Placement(sample.name, sample.image_id, sample.original_size, scale)
 
 
-def collate(
-    samples: Sequence[Sample],
-    size: Tuple[int, int],
-    max_boxes: int,
-    *,
-    resample: str = "pil",
-    pad: Tuple[int, int, int] = MEAN_COLOUR,
-) -> Batch:
-    """Letterbox samples into one batch, their boxes scaled with them and padded to `max_boxes`.
+def collate(items: Sequence[Placed], max_boxes: int) -> Batch:
+    """Stack pictures; their boxes are padded to `max_boxes`.
 
-    Raises:
-        ValueError: a sample has more than `max_boxes` boxes: cutting some would train on wrong
-            labels.
+    Where a picture has more, the smallest are left out and counted in `Batch.overflow`, regions to
+    ignore first: `Annotations.overflow` says beforehand whether that happens.
     """
-    crowded = [sample for sample in samples if len(sample.boxes) > max_boxes]
-    if crowded:
-        raise ValueError(
-            f"max_boxes is {max_boxes}, but '{crowded[0].name}' has {len(crowded[0].boxes)} boxes:"
-            " raise max_boxes"
-        )
-    images, placements = zip(*(place(s, size, resample=resample, pad=pad) for s in samples))
-    boxes = torch.zeros(len(samples), max_boxes, 4)
-    labels = torch.full((len(samples), max_boxes), -1, dtype=torch.int64)
-    for index, (sample, placement) in enumerate(zip(samples, placements)):
-        count = len(sample.boxes)
-        boxes[index, :count] = sample.boxes * placement.scale
-        labels[index, :count] = sample.labels
-    return Batch(torch.stack(images), boxes, labels, list(placements))
+    boxes = torch.zeros(len(items), max_boxes, 4)
+    labels = torch.full((len(items), max_boxes), -1, dtype=torch.int32)
+    overflow = 0
+    for row, item in enumerate(items):
+        kept = largest(item.boxes, item.labels, max_boxes)
+        overflow += len(item.boxes) - len(kept)
+        boxes[row, : len(kept)] = item.boxes[kept]
+        labels[row, : len(kept)] = item.labels[kept].int()
+    return Batch(
+        torch.stack([item.image for item in items]),
+        boxes,
+        labels,
+        torch.tensor([item.key for item in items], dtype=torch.int32),
+        [item.placement for item in items],
+        overflow,
+    )
+
+
+def largest(boxes: Tensor, labels: Tensor, count: int) -> Tensor:
+    """Rows of at most `count` boxes in their order: real ones before ignored ones, then by area."""
+    if len(boxes) <= count:
+        return torch.arange(len(boxes))
+    area = (boxes[:, 2:] - boxes[:, :2]).prod(dim=1).double()
+    worth = area + (labels >= 0) * (area.max() + 1)
+    return torch.sort(torch.argsort(worth, descending=True, stable=True)[:count]).values
 
 
 def to_original(boxes: Tensor, placement: Placement) -> Tensor:
@@ -99,4 +134,13 @@ def to_original(boxes: Tensor, placement: Placement) -> Tensor:
     """
     height, width = placement.original_size
     limit = torch.tensor([width, height, width, height], dtype=torch.float32)
-    return torch.minimum((boxes.float() / placement.scale).clamp(min=0), limit)
+    boxes = boxes.float()
+    if placement.offset != (0.0, 0.0):
+        boxes = boxes - torch.tensor(placement.offset * 2)
+    boxes = boxes / placement.scale
+    if placement.stretch != 1.0:
+        boxes = boxes / torch.tensor([placement.stretch, 1.0, placement.stretch, 1.0])
+    if placement.flipped:
+        x1, y1, x2, y2 = boxes.unbind(-1)
+        boxes = torch.stack([width - x2, y1, width - x1, y2], dim=-1)
+    return torch.minimum(boxes.clamp(min=0), limit)

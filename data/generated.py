@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import List, Tuple
+from typing import List, Optional, Tuple
 
 import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
+from data.annotations import Annotations, BoxList, pack
 from data.sample import Sample
 
 __all__ = ["CLASSES", "GeneratedImages", "write_pictures"]
@@ -23,19 +24,27 @@ MAX_SHAPES = 6
 
 
 class GeneratedImages:
-    """`count` pictures; picture i depends on `(seed, i, size)` alone.
+    """`count` pictures; picture i depends on `(seed, i, size, noise)` alone.
+
+    Two seeds are two datasets: one to train on, one to evaluate on.
 
     Args:
         count: how many.
         size: (height, width), pixels.
         seed: of everything random.
+        noise: how many grey values the ground takes, 2..256: the fewer, the easier to learn.
     """
 
-    def __init__(self, count: int, size: Tuple[int, int] = (480, 640), seed: int = 0) -> None:
+    def __init__(
+        self, count: int, size: Tuple[int, int] = (480, 640), seed: int = 0, noise: int = 256
+    ) -> None:
         if count < 1 or min(size) < 16:
             raise ValueError(f"need count >= 1 and size >= 16 pixels, got {count} and {size}")
-        self.count, self.size, self.seed = count, size, seed
+        if not 2 <= noise <= 256:
+            raise ValueError(f"noise must be 2..256 grey values, got {noise}")
+        self.count, self.size, self.seed, self.noise = count, size, seed, noise
         self.names = [f"generated_{index:06d}.png" for index in range(count)]
+        self.packed: Optional[Annotations] = None
 
     def __len__(self) -> int:
         return self.count
@@ -45,7 +54,8 @@ class GeneratedImages:
             raise IndexError(f"picture {index} of {self.count}")
         random = np.random.default_rng((self.seed, index))
         height, width = self.size
-        picture = Image.fromarray(random.integers(0, 256, (height, width, 3), dtype=np.uint8))
+        ground = random.integers(0, self.noise, (height, width, 3), dtype=np.uint8)
+        picture = Image.fromarray(ground)
         canvas = ImageDraw.Draw(picture)
         boxes: List[Tuple[int, int, int, int]] = []
         labels: List[int] = []
@@ -62,6 +72,22 @@ class GeneratedImages:
         image = torch.from_numpy(np.array(picture)).permute(2, 0, 1)
         corners = torch.tensor(boxes, dtype=torch.float32)
         return Sample(image, self.names[index], index + 1, corners, torch.tensor(labels))
+
+    @property
+    def annotations(self) -> Annotations:
+        """All boxes; draws every picture once."""
+        if self.packed is None:
+            self.packed = pack([box_list(self[index]) for index in range(self.count)], CLASSES)
+        return self.packed
+
+
+def box_list(sample: Sample) -> BoxList:
+    """A sample's entry of the annotations."""
+    corners = [(x1, y1, x2, y2) for x1, y1, x2, y2 in sample.boxes.tolist()]
+    labels = [int(label) for label in sample.labels]
+    none = [False] * len(labels)
+    size = sample.original_size
+    return BoxList(sample.name, sample.image_id, size, corners, labels, none, none, [])
 
 
 def overlap(one: Tuple[int, int, int, int], two: Tuple[int, int, int, int]) -> bool:

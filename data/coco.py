@@ -1,0 +1,200 @@
+"""COCO's annotation files: boxes x, y, width, height and category ids with holes end here.
+
+root/annotations/instances_train2017.json, root/train2017/*.jpg    set "train2017"
+root/annotations/train.json, root/images/*.jpg                     set "train"
+root/train/_annotations.coco.json, root/train/*.jpg                set "train"
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+
+from data.annotations import Annotations, BoxList, pack
+from data.defects import DefectReport, keep_box, note_shared
+
+__all__ = ["CocoSplits", "read_coco"]
+
+LAYOUT = """  {root}/annotations/instances_{name}.json
+  {root}/{name}/000000000139.jpg
+get it (20 GB, checked by MD5): python -m data.download coco2017 {root}
+or name the place: data.root=DIR"""
+
+
+class CocoSplits(NamedTuple):
+    """What `read_coco` found; `data.annotations.AnnotatedImages` makes a dataset of a split."""
+
+    splits: Dict[str, Annotations]
+    """By the names that were asked for; all with the same classes."""
+    report: DefectReport
+    """What is wrong with them."""
+    category_ids: Tuple[int, ...]
+    """Of each label: what `category_id` is in results."""
+
+
+class Part(NamedTuple):
+    """A set's file, read, and where its pictures are."""
+
+    where: str
+    content: Dict[str, Any]
+    images: Path
+
+
+def read_coco(
+    root: Path, splits: Mapping[str, Sequence[str]], *, classes: Optional[Sequence[str]] = None
+) -> CocoSplits:
+    """Read the annotations of one or more splits; no picture is opened.
+
+    Crowds are kept: evaluation needs them, and samples have them as regions to ignore.
+
+    Args:
+        root: folder that holds `annotations`.
+        splits: name -> sets, such as `{"train": ["train2017"], "val": ["val2017"]}`. The first is
+            the one that is trained on.
+        classes: the names by label; the file's categories by rising id where None.
+
+    Raises:
+        FileNotFoundError: no such file, or images that it names are not there.
+        ValueError: a file that is no COCO annotation file, or sets whose categories differ.
+    """
+    report = DefectReport()
+    parts = {split: [read_part(root, name) for name in sets] for split, sets in splits.items()}
+    categories = one_table([part for sets in parts.values() for part in sets])
+    ids = {name: number for number, name in sorted(categories.items(), reverse=True)}
+    names = list(classes) if classes is not None else [categories[n] for n in sorted(categories)]
+    absent = [name for name in names if name not in ids]
+    if absent:
+        raise ValueError(
+            f"data.classes {absent} are not among the {len(ids)} categories of"
+            f" {next(iter(parts.values()))[0].where}: {', '.join(sorted(ids))}"
+        )
+    labels = {ids[name]: label for label, name in enumerate(names)}
+    tables = {}
+    for split, sets in parts.items():
+        lists = [one for part in sets for one in box_lists(root, part, labels, categories, report)]
+        tables[split] = pack(lists, names)
+    for place, name in enumerate(names):
+        first = next(iter(tables))
+        if place not in tables[first].labels:
+            report.add("not_trained", name, f"split {first}")
+    note_shared({split: table.names.tolist() for split, table in tables.items()}, report)
+    return CocoSplits(tables, report, tuple(ids[name] for name in names))
+
+
+def read_part(root: Path, name: str) -> Part:
+    """Find and read a set's file."""
+    folder = root / "annotations"
+    places = [
+        (folder / f"instances_{name}.json", [root / name, root / "images" / name, root / "images"]),
+        (folder / f"{name}.json", [root / name, root / "images" / name, root / "images"]),
+        (root / name / "_annotations.coco.json", [root / name]),
+    ]
+    for path, images in places:
+        if not path.is_file():
+            continue
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{path} is not JSON: {error}") from None
+        keys = ("images", "annotations", "categories")
+        if not isinstance(content, dict) or any(key not in content for key in keys):
+            raise ValueError(f"{path} is no COCO annotation file: it needs {', '.join(keys)}")
+        where = path.relative_to(root).as_posix()
+        there = [place for place in images if place.is_dir()]
+        if not there:
+            raise FileNotFoundError(
+                f"no images of {path}: tried {', '.join(str(place) for place in images)}"
+            )
+        return Part(where, content, there[0])
+    tried = " or ".join(str(path) for path, _ in places)
+    raise FileNotFoundError(
+        f"no annotations at {tried}; expected\n" + LAYOUT.format(root=root, name=name)
+    )
+
+
+def one_table(parts: Sequence[Part]) -> Dict[int, str]:
+    """Names by category id, the same in all parts."""
+    tables = [
+        {entry["id"]: entry["name"] for entry in part.content["categories"]} for part in parts
+    ]
+    for part, table in zip(parts, tables):
+        if table != tables[0]:
+            raise ValueError(
+                f"{part.where} and {parts[0].where} have different categories:"
+                f" {sorted(set(table.items()) ^ set(tables[0].items()))[:6]}"
+            )
+    return tables[0]
+
+
+def box_lists(
+    root: Path,
+    part: Part,
+    labels: Mapping[int, int],
+    categories: Mapping[int, str],
+    report: DefectReport,
+) -> List[BoxList]:
+    """A part's pictures by rising id; bad boxes are noted and left out, classes that were not asked
+    for are left out.
+    """
+    inside = part.images.relative_to(root).as_posix()
+    lists: Dict[int, BoxList] = {}
+    files = set()
+    for image in part.content["images"]:
+        name = f"{inside}/{image['file_name']}"
+        if image["id"] in lists or name in files:
+            report.add("listed_twice", name, f"image id {image['id']}")
+            continue
+        files.add(name)
+        size = (int(image["height"]), int(image["width"]))
+        lists[image["id"]] = BoxList(name, image["id"], size, [], [], [], [], [])
+    require_files(root, part, files)
+    for entry in part.content["annotations"]:
+        where = f"{part.where} annotation {entry.get('id')}"
+        box = entry.get("bbox")
+        if entry.get("image_id") not in lists:
+            report.add("no_image", where, f"image_id {entry.get('image_id')}")
+        elif entry.get("category_id") not in categories:
+            report.add("unknown_class", where, f"category_id {entry.get('category_id')}")
+        elif not isinstance(box, list) or len(box) != 4:
+            report.add("no_box", where)
+        elif not all(isinstance(v, (int, float)) and math.isfinite(v) for v in box):
+            report.add("bad_number", where, str(box))
+        elif entry["category_id"] in labels:
+            add_box(lists[entry["image_id"]], entry, labels, where, report)
+    return [lists[number] for number in sorted(lists)]
+
+
+def add_box(
+    image: BoxList,
+    entry: Mapping[str, Any],
+    labels: Mapping[int, int],
+    where: str,
+    report: DefectReport,
+) -> None:
+    x, y, width, height = entry["bbox"]
+    box = keep_box((x, y, x + width, y + height), image.size, report, where)
+    if box is None:
+        return
+    image.boxes.append(box)
+    image.labels.append(labels[entry["category_id"]])
+    image.difficult.append(False)
+    image.crowd.append(bool(entry.get("iscrowd", 0)))
+    image.areas.append(float(entry.get("area", width * height)))
+
+
+def require_files(root: Path, part: Part, names: Any) -> None:
+    """Refuse a set whose pictures are not all there."""
+    there = {
+        (Path(parent).relative_to(root) / file).as_posix()
+        for parent, _, files in os.walk(part.images, followlinks=True)
+        for file in files
+    }
+    missing = sorted(set(names) - there)
+    if missing:
+        raise FileNotFoundError(
+            f"{part.where} names {len(names)} images; {len(missing)} are not there, first:"
+            f" {root / missing[0]}"
+        )
