@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from typing import Iterator, Optional, Protocol
+from typing import Iterator, Optional, Protocol, Sequence
 
-__all__ = ["CaptureHooks", "current_capture", "is_running", "running"]
+import torch
+
+__all__ = ["CaptureHooks", "LossHooks", "current_capture", "is_running", "losses", "running"]
 
 
 class CaptureHooks(Protocol):
@@ -30,9 +32,20 @@ class CaptureHooks(Protocol):
         """Restart the automatic block names at "0"."""
 
 
+class LossHooks(Protocol):
+    """What is told of losses while a training executor runs `forward`."""
+
+    def mark(self, name: str, tensor: torch.Tensor) -> None:
+        """The function `name` computed a loss."""
+
+    def follow(self, read: Sequence[torch.Tensor], written: Sequence[torch.Tensor]) -> None:
+        """An operator that the dispatcher does not show computed tensors from others."""
+
+
 class _Local(threading.local):
     depth = 0
     capture: Optional[CaptureHooks] = None
+    losses: Optional[LossHooks] = None
 
 
 _local = _Local()
@@ -48,14 +61,21 @@ def current_capture() -> Optional[CaptureHooks]:
     return _local.capture
 
 
+def losses() -> Optional[LossHooks]:
+    """Who is told of losses in this thread's `forward`; None unless it is being trained."""
+    return _local.losses
+
+
 @contextlib.contextmanager
-def running(capture: Optional[CaptureHooks] = None) -> Iterator[None]:
-    """Mark this thread as inside an executor, with or without a capture."""
-    previous = _local.capture
+def running(
+    capture: Optional[CaptureHooks] = None, losses: Optional[LossHooks] = None
+) -> Iterator[None]:
+    """Mark this thread as inside an executor, with or without a capture; `losses` if it trains."""
+    previous = _local.capture, _local.losses
     _local.depth += 1
-    _local.capture = capture
+    _local.capture, _local.losses = capture, losses
     try:
         yield
     finally:
         _local.depth -= 1
-        _local.capture = previous
+        _local.capture, _local.losses = previous

@@ -134,6 +134,27 @@ def compare_arguments(compiled: Arguments, call: Arguments) -> None:
         _compare(name, expected, call.kwargs[name])
 
 
+def in_compiled_order(compiled: Arguments, call: Arguments) -> Arguments:
+    """The call with the items of mappings in the order in which the compiled call has them.
+
+    Tensors are counted in that order. Keys are those of `compiled`, as `compare_arguments` checks.
+    """
+    return call._replace(
+        args=tuple(_in_order(compiled.args, call.args)),
+        kwargs=_in_order(compiled.kwargs, call.kwargs),
+    )
+
+
+def _in_order(compiled: Any, value: Any) -> Any:
+    if isinstance(compiled, torch.Tensor) or parser_of(compiled) is not None:
+        return value
+    if isinstance(compiled, dict):
+        return {key: _in_order(first, value[key]) for key, first in compiled.items()}
+    if isinstance(compiled, (list, tuple)):
+        return [_in_order(first, item) for first, item in zip(compiled, value)]
+    return value
+
+
 def _take(parameter: inspect.Parameter, remaining: Dict[str, Any]) -> Any:
     if parameter.name in remaining:
         return remaining.pop(parameter.name)
@@ -165,8 +186,17 @@ def _compare(name: str, expected: Any, got: Any) -> None:
             )
         for index, (one, other) in enumerate(zip(expected, got)):
             _compare(f"{name}[{index}]", one, other)
-    elif expected != got:
+    elif not _equal(expected, got):
         raise _mismatch("Value", name, expected, got)
+
+
+def _equal(expected: Any, got: Any) -> bool:
+    if isinstance(expected, float) and expected != expected:  # NaN is not equal to itself
+        return bool(got != got)
+    if getattr(expected, "shape", None) != getattr(got, "shape", None):
+        return False
+    same = expected == got
+    return bool(same.all() if hasattr(same, "all") else same)  # arrays compare by element
 
 
 def _compare_keys(name: str, expected: Mapping[str, Any], got: Mapping[str, Any]) -> None:

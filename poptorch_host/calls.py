@@ -45,21 +45,23 @@ def run_blocks(
     for index in range(plan.micro_batches):
         ticks.input.append(time.perf_counter())
         block = microbatch.block_of_input(index, plan)
+        # Detached: what forward does to a tensor's shape or flags stays away from the caller's.
         inputs = [
-            engine.layout.place(microbatch.input_block(tensor, block, size))
+            engine.layout.place(microbatch.input_block(tensor, block, size)).detach()
             for tensor, size in zip(tensors, sizes)
         ]
-        for position in program.written_inputs:
-            inputs[position] = inputs[position].clone()
+        written = {position: inputs[position].clone() for position in program.written_inputs}
+        for position, values in written.items():
+            inputs[position] = values.detach()
         ticks.input_complete.append(time.perf_counter())
         outputs = engine.run(index, inputs, next_seed())
         if microbatch.returned(index, plan):
             ticks.output.append(time.perf_counter())
             kept.append(outputs)
             ticks.output_complete.append(time.perf_counter())
-        for position in program.written_inputs:
+        for position, values in written.items():
             target = microbatch.input_block(given[position], block, sizes[position])
-            target.detach().copy_(inputs[position])
+            target.detach().copy_(values)
     if plan.mode == OutputMode.Sum:  # one result per replica
         del ticks.output[: -plan.replicas], ticks.output_complete[: -plan.replicas]
     return kept

@@ -10,9 +10,10 @@ model.
 
 from __future__ import annotations
 
+import collections.abc
 import contextlib
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, Iterator, List, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 import torch
 from torch import nn
@@ -25,15 +26,17 @@ from .checks import Error, check_pipeline_length, createPoptorchError
 from .clones import Cloner
 from .function_watch import FunctionWatch
 from .guards import guard
+from .loss import LossFinder
 from .operators import CaptureReport
 from .options import Options
 from .program import Program
 from .provenance import line_that_raised
 from .recorder import OperatorWatch, Recorder
 from .refusals import check_dtype, refusal
+from .scripted import scripts_as_python
 from .stage_resolver import Placement, StageResolver, pipeline_stages
 from .strategies import PipelinedExecution
-from .structure import flatten, map_tensors, rebuild
+from .structure import flatten, map_tensors, other_values, rebuild
 
 _WIDE = (torch.float64, torch.bfloat16)  # float32 on the device
 _NORMS = (nn.modules.batchnorm._NormBase,)
@@ -42,7 +45,12 @@ _INTERNAL = ("_parameters", "_buffers", "_modules")
 
 
 def capture(
-    model: nn.Module, arguments: Arguments, options: Options, *, report_only: bool
+    model: nn.Module,
+    arguments: Arguments,
+    options: Options,
+    *,
+    report_only: bool,
+    training: bool = False,
 ) -> Program:
     """Run `model.forward` once on fake tensors.
 
@@ -51,12 +59,13 @@ def capture(
         arguments: those of one micro-batch.
         options: strategy, replicas and limits.
         report_only: log operators PopTorch does not take instead of refusing them.
+        training: find the loss, and leave autograd on.
 
     Raises:
         poptorch.Error: whatever PopTorch would refuse, with the user's file and line.
     """
     mode = FakeTensorMode()
-    cloner = Cloner(_faker(mode), isolate=False)
+    cloner = Cloner(_faker(mode), isolate=True)
     copy: nn.Module = cloner.clone(model)
     weights = _tables(copy)
     recorder = Recorder(
@@ -64,6 +73,7 @@ def capture(
         StageResolver(options._execution_strategy),
         {id(fake): fake.numel() * fake.element_size() for fake in weights.values()},
     )
+    recorder.losses = LossFinder() if training else None
     for fake in weights.values():
         recorder.varies(fake)
     inputs = _fake_arguments(mode, arguments, recorder)
@@ -74,10 +84,11 @@ def capture(
     result = _trace(copy, inputs, mode, recorder)
 
     _check_operators(recorder, report_only)
+    _check_kinds(result)
     outputs, constants = _results(result, recorder, cloner)
     attributes = _carry_over(model, copy, before)
     placements = tuple(recorder.resolver.placements)
-    _check_placements(placements, options)
+    _check_placements(placements, options, training)
     changed = [name for name, fake in weights.items() if fake._version != versions[name]]
     program = Program(
         outputs=outputs,
@@ -93,6 +104,7 @@ def capture(
         uses_half=recorder.uses_half,
         uses_random=recorder.uses_random,
         depends_on_layout=recorder.depends_on_layout,
+        loss=None if recorder.losses is None else recorder.losses.final(),
         placements=placements,
         report=CaptureReport(
             recorder.operators, list(recorder.unsupported.values()), recorder.stages.result()
@@ -134,11 +146,12 @@ def _trace(model: nn.Module, inputs: _Inputs, mode: FakeTensorMode, recorder: Re
     tables = guard(model)
     try:
         with contextlib.ExitStack() as stack:
-            for context in (torch.no_grad(), _no_validation(), mode):
+            stack.enter_context(torch.set_grad_enabled(recorder.losses is not None))
+            for context in (_no_validation(), scripts_as_python(), mode):
                 stack.enter_context(context)
             stack.enter_context(OperatorWatch(recorder))
             stack.enter_context(FunctionWatch(recorder))
-            stack.enter_context(_state.running(recorder))
+            stack.enter_context(_state.running(recorder, recorder.losses))
             return model(*inputs.args, **inputs.kwargs)
     except Error as error:
         line = line_that_raised(error)
@@ -155,12 +168,25 @@ def _snapshot(module: nn.Module) -> Dict[str, Tuple[Any, Any]]:
     return {name: (value, _contents(value)) for name, value in module.__dict__.items()}
 
 
-def _contents(value: Any) -> Any:
+def _contents(value: Any) -> Optional[List[Any]]:
+    """What is in a container, keys of a dict first; None for anything else."""
     if isinstance(value, dict):
-        return [(key, id(item)) for key, item in value.items()]
-    if isinstance(value, (list, set)):
-        return [id(item) for item in value]
-    return None
+        return [*value.keys(), *value.values()]
+    return list(value) if isinstance(value, (list, set)) else None
+
+
+def _is_unchanged(value: Any, before: Tuple[Any, Optional[List[Any]]]) -> bool:
+    old, contents = before
+    if value is not old or contents is None:
+        return value is old
+    now = _contents(value) or []
+    return len(now) == len(contents) and all(new is one for new, one in zip(now, contents))
+
+
+def _refill(container: Any, value: Any) -> None:
+    """Give a list, dict or set the contents of another one."""
+    container.clear()
+    container.extend(value) if isinstance(container, list) else container.update(value)
 
 
 @dataclass
@@ -238,6 +264,20 @@ def _check_operators(recorder: Recorder, report_only: bool) -> None:
     logger.warning(operators.refusal(uses))
 
 
+def _check_kinds(result: Any) -> None:
+    """Refuse results that hide tensors: those would come back without values."""
+    for value in other_values(result):
+        inside = value if isinstance(value, (set, frozenset)) else getattr(value, "__dict__", {})
+        members = flatten(list(inside.values() if isinstance(inside, dict) else inside))
+        hides = any(isinstance(tensor, FakeTensor) for tensor in members)
+        if hides or isinstance(value, collections.abc.Iterator):
+            raise createPoptorchError(
+                f"forward returned a {type(value).__name__} that holds tensors: return tensors,"
+                " lists, tuples or dicts, or register the type with"
+                " poptorch.registerCustomArgParser"
+            )
+
+
 def _results(
     result: Any, recorder: Recorder, cloner: Cloner
 ) -> Tuple[Any, Dict[int, torch.Tensor]]:
@@ -274,20 +314,24 @@ def _carry_over(
     for module_name, module in copy.named_modules():
         for name, value in module.__dict__.items():
             known = before.get(module_name, {})
-            old = known.get(name, (None, None))
-            unchanged = name in known and old[0] is value and old[1] == _contents(value)
-            if name in _INTERNAL or unchanged:
+            if name in _INTERNAL or (name in known and _is_unchanged(value, known[name])):
                 continue
             changed.append((module_name, name))
-            if not any(isinstance(tensor, FakeTensor) for tensor in flatten(value)):
-                originals[module_name].__dict__[name] = value
+            members = [value, *(_contents(value) or [])]
+            if any(isinstance(one, (FakeTensor, nn.Module)) for one in [*members, *flatten(value)]):
+                continue
+            table = originals[module_name].__dict__
+            if _contents(value) is not None and type(table.get(name)) is type(value):
+                _refill(table[name], value)  # others may know the container
+            else:
+                table[name] = value
     return changed
 
 
-def _check_placements(placements: Tuple[Placement, ...], options: Options) -> None:
+def _check_placements(placements: Tuple[Placement, ...], options: Options, training: bool) -> None:
     stages.check_ipus(placements, options)
     if isinstance(options._execution_strategy, PipelinedExecution):
-        check_pipeline_length(options, pipeline_stages(list(placements)), training=False)
+        check_pipeline_length(options, pipeline_stages(list(placements)), training=training)
 
 
 def _with_norms(program: Program, model: nn.Module, options: Options) -> Program:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Optional
 
 import torch
+from torch import nn
 
 if TYPE_CHECKING:
     from .options import Options
@@ -55,6 +56,26 @@ def check_options_type(options: object) -> None:
         raise createPoptorchError(
             f"Invalid type: 'options' is of type {type(options)} (Expected poptorch.Options)"
         )
+
+
+def check_model(model: object) -> None:
+    """Raise poptorch.Error unless `model` is a module whose `forward` can be captured."""
+    if not isinstance(model, nn.Module):
+        raise createPoptorchError(
+            f"Invalid type: 'model' is of type {type(model)} (Expected torch.nn.Module)"
+        )
+    for name, module in model.named_modules():
+        kind = type(module).__name__
+        where = f"{name}: {kind}" if name else kind
+        if isinstance(module, torch.jit.ScriptModule):
+            raise createPoptorchError(
+                f"{where} is a TorchScript module: pass the nn.Module it was made from"
+            )
+        if kind == "OptimizedModule" and "_orig_mod" in module._modules:
+            raise createPoptorchError(
+                f"{where} comes from torch.compile, which the IPU does not take: pass the module"
+                " that was given to it"
+            )
 
 
 def check_inference_options(options: Options) -> None:

@@ -14,11 +14,27 @@ from typing import Any, Callable, Dict, Set
 import torch
 from torch import nn
 
-from .checks import createPoptorchError
-
 _ATOMS = (type(None), bool, int, float, str)  # most attributes of a module
 
 Convert = Callable[[torch.Tensor], torch.Tensor]
+PLAIN_CLASS = "_poptorch_plain_class"
+"""Attribute of a class that stands in for a module's own one while the module is trained."""
+
+
+def shallow_copy(module: nn.Module) -> nn.Module:
+    """The module as another object with the same attributes.
+
+    As `copy.copy`, which refuses modules that do not want to be pickled (parametrized ones).
+    """
+    copy = _new(module)
+    copy.__dict__.update(module.__dict__)
+    return copy
+
+
+def _new(module: nn.Module) -> nn.Module:
+    kind = getattr(type(module), PLAIN_CLASS, type(module))
+    empty: nn.Module = object.__new__(kind)  # a GraphModule's own __new__ makes another class
+    return empty
 
 
 class Cloner:
@@ -79,12 +95,7 @@ class Cloner:
         return value
 
     def _copy_module(self, module: nn.Module) -> nn.Module:
-        if isinstance(module, torch.jit.ScriptModule):
-            raise createPoptorchError(
-                f"{type(module).__name__} is a TorchScript module:"
-                " pass the nn.Module it was made from"
-            )
-        copy = type(module).__new__(type(module))
+        copy = _new(module)
         self._memo[id(module)] = copy  # before its attributes, which may refer to it
         for table in (module._parameters, module._buffers):
             self._registered.update(id(tensor) for tensor in table.values())

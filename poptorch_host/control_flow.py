@@ -27,9 +27,10 @@ def for_loop(count: int, body: Body, inputs: List[Tensor]) -> List[Tensor]:
 
     Raises:
         ValueError: `inputs` is no list of tensors.
-        poptorch.Error: the body changes number, shapes or dtypes.
+        poptorch.Error: the body changes number, shapes or dtypes, or the model is trained.
     """
     _check_list("poptorch.for_loop", "inputs", inputs)
+    _check_inference("poptorch.for_loop()")
     values = list(inputs)
     for _ in range(count):
         outputs = _as_list(body(*[value.clone() for value in values]))
@@ -57,10 +58,12 @@ def cond(
         a list, always.
 
     Raises:
-        poptorch.Error: the bodies' outputs differ in number, shapes or dtypes.
+        poptorch.Error: the bodies' outputs differ in number, shapes or dtypes, or the model is
+            trained.
     """
     _check_list("poptorch.cond", "then_inps", then_inps)
     _check_list("poptorch.cond", "else_inps", else_inps)
+    _check_inference("poptorch.cond()")
     if _state.current_capture() is not None:
         then_outputs = _as_list(then_body(*[value.clone() for value in then_inps]))
         else_outputs = _as_list(else_body(*[value.clone() for value in else_inps]))
@@ -99,6 +102,11 @@ class CPU:
                 " yet; call the layer outside the model, before or after it"
             )
         return self._layer(*args, **kwargs)
+
+
+def _check_inference(function: str) -> None:
+    if _state.losses() is not None:
+        raise createPoptorchError(f"{function} is only supported in inference.")
 
 
 def _as_list(outputs: Union[Tensor, Sequence[Tensor]]) -> List[Tensor]:

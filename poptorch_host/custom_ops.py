@@ -78,7 +78,11 @@ def custom_op(
     if capture is not None:
         capture.record(f"{domain}::{name}")
         like = inputs[0] if inputs else example_outputs[0]
-        return [like.new_zeros(e.shape, dtype=e.dtype) for e in example_outputs]
+        zeros = [like.new_zeros(e.shape, dtype=e.dtype) for e in example_outputs]
+        losses = _state.losses()
+        if losses is not None:
+            losses.follow(inputs, zeros)
+        return zeros
 
     outputs = function(list(inputs), attributes)
     _check_outputs(f"{domain}.{name}:{domain_version}", outputs, example_outputs)

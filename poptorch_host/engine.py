@@ -68,9 +68,7 @@ class Engine:
             program.written_buffers or program.frozen_buffers or program.written_inputs
         )
         own_buffers = bool(program.written_buffers) and replicas > 1
-        self._replicas = [
-            _Replica(pristine, program, layout) for _ in range(replicas if own_buffers else 1)
-        ]
+        self._replicas = self._copies(pristine, replicas if own_buffers else 1)
         self._forwards = [_entry(replica.module, settings) for replica in self._replicas]
         self._device_type = layout.device.type
 
@@ -88,18 +86,25 @@ class Engine:
             the tensors of the result, on the CPU, in its order.
         """
         position = index % len(self._replicas)
-        tensors = iter(inputs)
-        args = [rebuild(value, tensors) for value in self._arguments.args]
-        kwargs = {name: rebuild(v, tensors) for name, v in self._arguments.kwargs.items()}
         try:
             with self._modes(seed), _state.running():
-                outputs = flatten(self._forwards[position](*args, **kwargs))
+                outputs = self._forward(position, inputs)
                 if self._writes:  # an output may be a buffer that changes after this
                     outputs = [output.clone() for output in outputs]
         finally:
             self._replicas[position].restore()
         self._check(outputs)
         return outputs if self._device_type == "cpu" else [output.cpu() for output in outputs]
+
+    def _copies(self, pristine: nn.Module, count: int) -> List[Replica]:
+        """The module trees that replicas run on."""
+        return [Replica(pristine, self.program, self.layout) for _ in range(count)]
+
+    def _forward(self, position: int, inputs: List[torch.Tensor]) -> List[torch.Tensor]:
+        tensors = iter(inputs)
+        args = [rebuild(value, tensors) for value in self._arguments.args]
+        kwargs = {name: rebuild(v, tensors) for name, v in self._arguments.kwargs.items()}
+        return flatten(self._forwards[position](*args, **kwargs))
 
     def upload(self, weights: Dict[str, torch.Tensor]) -> None:
         """Copy parameters and buffers, by name, to every replica."""
@@ -158,16 +163,34 @@ class Engine:
         return modes
 
 
-class _Replica:
+class Replica:
     """One copy of the module tree."""
 
-    def __init__(self, pristine: nn.Module, program: Program, layout: Layout) -> None:
+    def __init__(
+        self,
+        pristine: nn.Module,
+        program: Program,
+        layout: Layout,
+        trained: Optional[Dict[int, nn.Parameter]] = None,
+    ) -> None:
+        """Copy.
+
+        Args:
+            trained: parameters by `id` of the host's, shared with other replicas and added to
+                here; None makes frozen ones.
+        """
+
         def own(tensor: torch.Tensor) -> torch.Tensor:
+            if trained is not None and id(tensor) in trained:
+                return trained[id(tensor)]
             value = layout.place(tensor.detach())
             value = value.clone() if value.data_ptr() == tensor.data_ptr() else value
-            if isinstance(tensor, nn.Parameter):
-                return nn.Parameter(value, requires_grad=False)
-            return value
+            if not isinstance(tensor, nn.Parameter):
+                return value
+            parameter = nn.Parameter(value, trained is not None and tensor.requires_grad)
+            if trained is not None:
+                trained[id(tensor)] = parameter
+            return parameter
 
         self.module: nn.Module = Cloner(own, isolate=True).clone(pristine)
         self.weights = {**dict(self.module.named_parameters()), **dict(self.module.named_buffers())}

@@ -13,7 +13,7 @@ import pickle
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, List, NoReturn, Optional, Tuple, Union
+from typing import Any, Callable, Dict, List, NamedTuple, NoReturn, Optional, Tuple, Union
 
 import torch
 from torch import nn
@@ -26,7 +26,7 @@ from .program import Program
 PathLike = Union[str, os.PathLike]  # type: ignore[type-arg]  # not subscriptable on Python 3.8
 
 FORMAT = "poptorch_host executable"
-VERSION = 1
+VERSION = 2
 """Raised whenever a record of before could no longer be read."""
 DIRECTORY_FILE = "model.poptorch"
 """Name of the file in a directory that was given instead of a file."""
@@ -37,6 +37,8 @@ _FREE_OPTIONS = ("log_dir", "max_repeat_logs", "model_name", "random_seed") + (
     "ipu_version",
     "use_model",
     "log_cycle_count",
+    "enableEngineCaching",
+    "cachePath",
 )
 """Options that change no graph: an executable made offline runs attached."""
 
@@ -59,11 +61,13 @@ class Executable:
         rng_state: Optional[List[int]],
         *,
         export_model: bool,
+        optimizer: Optional[torch.optim.Optimizer] = None,
     ) -> None:
         """Write a record.
 
         Args:
             export_model: store the model with its weights, not only its names and shapes.
+            optimizer: of a training model; stored with the model only.
         """
         record = {
             "format": FORMAT,
@@ -71,8 +75,8 @@ class Executable:
             "executable": self,
             "options": copy.deepcopy(options),
             "options_key": _options_key(options),
-            "training": False,
             "model": model if export_model else None,
+            "optimizer": optimizer if export_model else None,
             "model_key": _model_key(model),
             "rng_state": rng_state,
         }
@@ -92,26 +96,22 @@ class Executable:
             record = _read(name)
         except AssertionError as error:
             raise createPoptorchError(str(error)) from error
-        for key, what, mine in (
-            ("model_key", "another model", _model_key(model)),
-            ("options_key", "other options", _options_key(options)),
-        ):
-            difference = _difference(record[key], mine)
-            if difference:
-                raise createPoptorchError(
-                    f"Invalid file {name}: it was compiled for {what}:"
-                    f" {difference}. Compile again with compileAndExport"
-                )
+        _check_same(name, "another model", record["model_key"], _model_key(model))
+        _check_same(name, "other options", record["options_key"], _options_key(options))
         return record["executable"], record["rng_state"]
 
     @staticmethod
     def load_with_model(
-        path: PathLike,
-    ) -> Tuple[Executable, nn.Module, Options, Optional[List[int]]]:
+        path: PathLike, edit_options: Optional[Callable[[Options], object]]
+    ) -> Stored:
         """Read a record that holds its model.
+
+        Args:
+            edit_options: may change options that change no graph.
 
         Raises:
             AssertionError: no such record, or one without a model.
+            poptorch.Error: the edited options need another executable.
         """
         name = _file_of(path)
         record = _read(name)
@@ -119,7 +119,28 @@ class Executable:
             f"Invalid file {name}: it holds no model because it was saved with export_model=False;"
             " make the model yourself and use loadExecutable"
         )
-        return record["executable"], record["model"], record["options"], record["rng_state"]
+        options = record["options"]
+        if edit_options is not None:
+            edit_options(options)
+            _check_same(name, "other options", record["options_key"], _options_key(options))
+        return Stored(
+            record["executable"],
+            record["model"],
+            options,
+            record["rng_state"],
+            record["optimizer"],
+        )
+
+
+class Stored(NamedTuple):
+    """What a file with a model holds."""
+
+    executable: Executable
+    model: nn.Module
+    options: Options
+    rng_state: Optional[List[int]]
+    optimizer: Optional[torch.optim.Optimizer]
+    """None in inference."""
 
 
 def _file_of(path: PathLike) -> Path:
@@ -169,6 +190,15 @@ def _options_key(options: Options) -> Dict[str, str]:
     for free in _FREE_OPTIONS:
         values.pop(free, None)
     return {name: repr(value) for name, value in values.items()}
+
+
+def _check_same(path: Path, what: str, stored: Dict[str, str], mine: Dict[str, str]) -> None:
+    difference = _difference(stored, mine)
+    if difference:
+        raise createPoptorchError(
+            f"Invalid file {path}: it was compiled for {what}: {difference}."
+            " Compile again with compileAndExport"
+        )
 
 
 def _difference(stored: Dict[str, str], mine: Dict[str, str]) -> str:

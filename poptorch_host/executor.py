@@ -7,7 +7,6 @@ reach by `copyWeightsToDevice` only.
 
 from __future__ import annotations
 
-import copy
 import random
 import time
 from typing import Any, Callable, Dict, List, Optional, Set, Tuple, Union
@@ -15,17 +14,24 @@ from typing import Any, Callable, Dict, List, Optional, Set, Tuple, Union
 import torch
 from torch import nn
 
-from . import calls, capture, memory, microbatch, settings
+from . import calls, capture, memory, microbatch, settings, user_model
 from ._logging import logger
-from .arguments import Arguments, bind_arguments, compare_arguments, prepare_arguments
+from .arguments import (
+    Arguments,
+    bind_arguments,
+    compare_arguments,
+    in_compiled_order,
+    prepare_arguments,
+)
 from .checks import (
     check_inference_options,
+    check_model,
     check_online,
     check_options_type,
     createPoptorchError,
     micro_batch_size,
 )
-from .clones import Cloner
+from .clones import Cloner, shallow_copy
 from .compile_hooks import run_post_compile_hooks, run_pre_compile_hooks
 from .engine import Engine, Layout, seed_of
 from .enums import ConnectionType, OutputMode
@@ -39,45 +45,55 @@ from .structure import flatten, map_tensors
 from .timing import Ticks
 
 _NOT_COMPILED = "Model has not been compiled or has been destroyed."
-TRAINING_LATER = "poptorch_host runs inference only so far: training comes with a later version"
 
 
 class PoplarExecutor(Figures):
     """A model compiled for the device, here the host. Made by `inferenceModel`."""
 
+    _training = False
+
     def __init__(self, model: Union[nn.Module, PoplarExecutor], options: Optional[Options]) -> None:
         """Wrap; compiling waits for the first call.
 
         Raises:
-            poptorch.Error: the options are no `poptorch.Options`, or those of a training model.
+            poptorch.Error: no module that can be captured, no `poptorch.Options`, or those of a
+                training model.
         """
         if isinstance(model, PoplarExecutor):
             model = model._user_model
+        check_model(model)
         options = Options() if options is None else options
         check_options_type(options)
-        check_inference_options(options)
-        self._options = options.clone()
-        if self._options.defaultOutputMode():
-            self._options.outputMode(OutputMode.All)
-        elif self._options.output_mode != OutputMode.All:
-            logger.warning(
-                "The output mode of an inferenceModel is %s, not All: calls return fewer results"
-                " than they are given inputs.",
-                self._options.output_mode,
-            )
+        self._options = self._own_options(options)
         options._freeze()
         self._options._freeze()
         self._user_model: nn.Module = model
-        self._model: nn.Module = copy.copy(model)
+        self._model: nn.Module = shallow_copy(model)
         self._executable: Optional[Executable] = None
         self._engine: Optional[Engine] = None
         self._tree: Optional[nn.Module] = None
         self._attached = False
-        self._plan: Plan = microbatch.make_plan(self._options, training=False)
+        self._plan: Plan = microbatch.make_plan(self._options, training=self._training)
         self._ticks: Optional[Ticks] = None
         self._compile_seconds: Optional[float] = None
         self._warned: Set[str] = set()
         self._rng = [self._first_seed(), 0]
+        self._tensors: List[torch.Tensor] = []  # the host's, of the model that is compiled
+        self._versions: Dict[user_model.Wrapping, int] = {}  # of the weights on the device
+
+    def _own_options(self, options: Options) -> Options:
+        """The executor's copy of valid options, with an output mode."""
+        check_inference_options(options)
+        own = options.clone()
+        if own.defaultOutputMode():
+            own.outputMode(OutputMode.All)
+        elif own.output_mode != OutputMode.All:
+            logger.warning(
+                "The output mode of an inferenceModel is %s, not All: calls return fewer results"
+                " than they are given inputs.",
+                own.output_mode,
+            )
+        return own
 
     # ---- compiling and calling -------------------------------------------------------------------
 
@@ -118,9 +134,13 @@ class PoplarExecutor(Figures):
         if self._executable is None:
             self._compile(arguments)
         else:
-            compare_arguments(self._executable.arguments, arguments)
+            compiled = self._executable.arguments
+            compare_arguments(compiled, arguments)
+            given = in_compiled_order(compiled, given)
+            arguments = in_compiled_order(compiled, arguments)
         if not self._attached:
             self.attachToDevice()
+        self._follow_training()
         return self._run(given, arguments)
 
     def isCompiled(self) -> bool:
@@ -145,16 +165,22 @@ class PoplarExecutor(Figures):
                 f"anchorTensor({', '.join(map(repr, self._options.anchored_tensors))}):"
                 " poptorch_host cannot return intermediate tensors yet"
             )
-        sizes = [micro_batch_size(t.shape, self._options, training=False) for t in _all(arguments)]
+        sizes = [
+            micro_batch_size(tensor.shape, self._options, training=self._training)
+            for tensor in _all(arguments)
+        ]
         micro_batch = _map(arguments, _first_blocks(sizes))
-        pristine = self._snapshot()
-        program = capture.capture(
-            self._model,
-            micro_batch,
-            self._options,
-            report_only=settings.current().operators == "report",
-        )
-        self._take(Executable(program, _map(arguments, _shape_only), sizes), pristine, micro_batch)
+        with user_model.plain_tensors(self._model):
+            pristine = self._snapshot()
+            program = capture.capture(
+                self._model,
+                micro_batch,
+                self._options,
+                report_only=settings.current().operators == "report",
+                training=self._training,
+            )
+            executable = Executable(program, _map(arguments, _shape_only), sizes)
+            self._take(executable, pristine, micro_batch)
         self._compile_seconds = time.perf_counter() - start
         run_post_compile_hooks()
 
@@ -170,10 +196,19 @@ class PoplarExecutor(Figures):
         if device.type == "cpu" and now.keep_memory:
             memory.keep_big_blocks()
         channels_last = device.type == "cpu" and any(p.dim() == 4 for p in tree.parameters())
-        if channels_last and executable.program.depends_on_layout:
-            channels_last = capture.runs_channels_last(tree, micro_batch, self._options)
+        if channels_last:
+            channels_last = self._channels_last(executable, tree, micro_batch)
         self._engine = self._make_engine(executable, tree, Layout(device, channels_last))
         self._executable, self._tree = executable, tree
+        self._tensors = [*self._model.parameters(), *self._model.buffers()]
+
+    def _channels_last(
+        self, executable: Executable, tree: nn.Module, micro_batch: Arguments
+    ) -> bool:
+        """Whether the model can be kept channels-last."""
+        if not executable.program.depends_on_layout:
+            return True
+        return capture.runs_channels_last(tree, micro_batch, self._options)
 
     def _make_engine(self, executable: Executable, tree: nn.Module, layout: Layout) -> Engine:
         return Engine(
@@ -235,7 +270,7 @@ class PoplarExecutor(Figures):
 
     def copyWeightsToDevice(self) -> None:
         """Upload the user model's parameters and buffers."""
-        self._running_engine().upload(self._weights())
+        self._upload(self._running_engine())
 
     def copyWeightsToHost(self) -> None:
         """Write the device's parameters and buffers into the user model's."""
@@ -270,6 +305,22 @@ class PoplarExecutor(Figures):
             self.copyWeightsToDevice()
         return result
 
+    def _upload(self, engine: Engine) -> None:
+        engine.upload(self._weights())  # which pulls what a training executor has changed
+        self._versions = {one: one.version for one in self._trained_by()}
+
+    def _trained_by(self) -> List[user_model.Wrapping]:
+        """Training executors that own weights of this model."""
+        return user_model.wrappings_of(self._tensors)
+
+    def _follow_training(self) -> None:
+        """Take the weights that training has changed since they were uploaded."""
+        wrappings = self._trained_by()
+        for wrapping in wrappings:
+            wrapping.pull()
+        if any(self._versions.get(one) != one.version for one in wrappings):
+            self._upload(self._running_engine())
+
     def _weights(self) -> Dict[str, torch.Tensor]:
         named = {**dict(self._model.named_parameters()), **dict(self._model.named_buffers())}
         return {name: tensor.detach() for name, tensor in named.items()}
@@ -293,7 +344,7 @@ class PoplarExecutor(Figures):
         )
         if self._attached:
             raise createPoptorchError("Device is already attached")
-        engine.upload(self._weights())
+        self._upload(engine)
         self._attached = True
 
     def detachFromDevice(self) -> None:
@@ -353,7 +404,11 @@ class PoplarExecutor(Figures):
             self._user_model,
             list(self._rng) if save_rng_state else None,
             export_model=export_model,
+            optimizer=self._optimizer_to_save(),
         )
+
+    def _optimizer_to_save(self) -> Optional[torch.optim.Optimizer]:
+        return None
 
     def compileAndExport(
         self,
@@ -374,6 +429,12 @@ class PoplarExecutor(Figures):
             poptorch.Error: the file is unreadable, or made for another model or other options.
         """
         executable, rng_state = Executable.load_for(filename, self._model, self._options)
+        if (executable.program.loss is not None) != self._training:
+            raise createPoptorchError(
+                f"Invalid file {filename}: it was compiled for"
+                f" {'inference' if self._training else 'training'}, this executor is for"
+                f" {'training' if self._training else 'inference'}"
+            )
         self._adopt(executable, rng_state)
 
     @torch.inference_mode(False)
@@ -381,15 +442,23 @@ class PoplarExecutor(Figures):
         if rng_state is not None:
             self._rng = list(rng_state)
         arguments = _map(executable.arguments, _first_blocks(executable.sizes))
-        self._take(executable, self._snapshot(), arguments)
+        with user_model.plain_tensors(self._model):
+            self._take(executable, self._snapshot(), arguments)
         if self._options.connection_type == ConnectionType.Always and not self._attached:
             self.attachToDevice()
 
     # ---- what comes later ------------------------------------------------------------------------
 
     def setOptimizer(self, optimizer: torch.optim.Optimizer) -> None:
-        """Replace the optimizer of a training executor."""
-        raise NotImplementedError(f"setOptimizer: {TRAINING_LATER}")
+        """Replace the optimizer of a training executor.
+
+        Raises:
+            poptorch.Error: this is an inference executor.
+        """
+        raise createPoptorchError(
+            "setOptimizer: this executor comes from poptorch.inferenceModel, which has no"
+            " optimizer; call it on that of poptorch.trainingModel"
+        )
 
     def getTensorNames(self) -> List[str]:
         """Names of the graph's tensors."""

@@ -11,12 +11,13 @@ from typing import Any, Callable, Dict, Optional, Tuple
 import torch
 from torch.overrides import TorchFunctionMode
 
-from . import half, limits, operators
+from . import half, limits, loss, operators
 from ._logging import logger
 from .operators import Use
 from .provenance import user_line
 from .recorder import Recorder
 from .refusals import host_read, refusal
+from .tensor_text import unavailable
 
 _READS = frozenset(
     ["item", "tolist", "numpy", "__array__", "__bool__", "__int__", "__float__", "__index__"]
@@ -50,7 +51,9 @@ class FunctionWatch(TorchFunctionMode):
         name = getattr(func, "__name__", "")
         if isinstance(func, torch._ops.OpOverload) or not name:
             return func(*args, **kwargs)
-        if name in _READS:
+        if name == "__repr__" or (name == "__format__" and not args[1]):
+            return unavailable(args[0])
+        if name in _READS or (name == "__format__" and args[0].dim() == 0):
             raise host_read(name)
         if name in ("cpu", "to", "cuda", "ipu"):
             self._check_move(name, args, kwargs)
@@ -84,7 +87,10 @@ class FunctionWatch(TorchFunctionMode):
             if name == "cross_entropy":
                 # Smoothing selects by a mask on torch 2.0; without it the shapes are the same.
                 args, kwargs = args[:7], {**kwargs, "label_smoothing": 0.0}
-            return half.call_in_input_dtype(func, args, kwargs)
+            result = half.call_in_input_dtype(func, args, kwargs)
+            if recorder.losses is not None and name in loss.BUILT_IN:
+                recorder.losses.mark(name, result)
+            return result
         finally:
             recorder.calling, recorder.intercepted = outer
 

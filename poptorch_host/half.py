@@ -109,9 +109,10 @@ def _batch_norm(
     result = function(*values, **wide_kwargs)
     training = args[5] if len(args) > 5 else kwargs.get("training", False)
     if training:
-        for stored, wide in converted:
-            if stored is not source:  # weights come back as they were: their rounding is exact
-                stored.copy_(wide)
+        with torch.no_grad():
+            for stored, wide in converted:
+                if stored is not source and not stored.requires_grad:  # not what is trained
+                    stored.copy_(wide)  # frozen weights come back as they were: exact
     return result.to(source.dtype)  # type: ignore[no-any-return]
 
 

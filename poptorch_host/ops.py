@@ -30,9 +30,11 @@ def identity_loss(x: Tensor, reduction: str) -> Tensor:
         the reduced tensor, 0-d; for "none" a copy of `x`.
     """
     assert reduction in ("sum", "mean", "none"), "Unsupported reduction type!"
-    if reduction == "sum":
-        return x.sum()
-    return x.mean() if reduction == "mean" else x.clone()
+    loss = x.clone() if reduction == "none" else x.sum() if reduction == "sum" else x.mean()
+    losses = _state.losses()
+    if losses is not None:
+        losses.mark("identity_loss", loss)
+    return loss
 
 
 @overload
@@ -99,9 +101,10 @@ def ipu_print_tensor(
 ) -> Tensor:
     """Write the tensor to stderr each time an executor computes it: `title: {...}`.
 
-    Outside an executor nothing is written. Gradients appear with training only.
+    Outside an executor nothing is written.
 
     Args:
+        print_gradient: in training write its gradient, too: `Gradient___title: {...}`.
         summarise_threshold: more elements than this show only `edge_items` at each end.
         float_format: auto, fixed, scientific or none.
 
@@ -110,17 +113,24 @@ def ipu_print_tensor(
     """
     if float_format not in FLOAT_FORMATS:
         raise ValueError(f"float_format must be one of {FLOAT_FORMATS}, got {float_format!r}")
-    if _state.is_running() and _state.current_capture() is None:
+
+    def write(label: str, values: Tensor) -> None:
         text = format_tensor(
-            tensor,
-            edge_items=edge_items if tensor.numel() > summarise_threshold else None,
+            values.detach(),
+            edge_items=edge_items if values.numel() > summarise_threshold else None,
             max_line_width=max_line_width,
             digits=digits,
             float_format=float_format,
             separator=separator,
             brackets=(open_bracket, close_bracket),
         )
-        sys.stderr.write(f"{title}: {{{text}}}\n")
+        sys.stderr.write(f"{label}: {{{text}}}\n")
+
+    if _state.is_running() and _state.current_capture() is None:
+        write(title, tensor)
+        if print_gradient and tensor.requires_grad:
+            watched: Any = tensor  # torch has no types for hooks
+            watched.register_hook(lambda gradient: write(f"Gradient___{title}", gradient))
     return tensor
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Dict, Tuple
+from typing import Any, Dict, Optional, Tuple
 
 import torch
 
+from .loss import LossPoint
 from .operators import CaptureReport
 from .stage_resolver import Placement
 
@@ -31,6 +32,8 @@ class Program:
     uses_random: bool = False
     depends_on_layout: bool = False
     """`forward` looks at strides (`view`, ...), so memory formats matter."""
+    loss: Optional[LossPoint] = None
+    """What is differentiated; None in inference."""
     placements: Tuple[Placement, ...] = ()
     """Blocks in order of execution."""
     report: CaptureReport = field(default_factory=CaptureReport)

@@ -24,6 +24,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from . import limits, operators
 from ._logging import logger
 from .checks import Error, createPoptorchError
+from .loss import LossFinder
 from .operands import is_view, tensors_in
 from .operators import Use
 from .provenance import user_line
@@ -68,6 +69,8 @@ class Recorder:
         self.intercepted: Optional[str] = None
         """That function, if PopTorch takes it before it is made of others."""
         self.weights = weights
+        self.losses: Optional[LossFinder] = None
+        """Follows losses; None in inference."""
         self.devices: Set[int] = set()  # `id` of devices read from tensors
         self._alive: List[Any] = []  # their owners, and tagged tensors
         self._pool_indices: Dict[int, str] = {}
@@ -196,6 +199,8 @@ class Recorder:
         written: Sequence[torch.Tensor],
         arguments: Dict[str, Any],
     ) -> None:
+        if self.losses is not None:
+            self.losses.follow(read, written)
         varies = any(id(tensor) in self._varying for tensor in read)
         for position, tensor in enumerate(written):
             check_dtype(tensor.dtype)

@@ -11,6 +11,11 @@ _DTYPES = frozenset(
     [torch.float32, torch.float16, torch.float64, torch.bfloat16, torch.int64, torch.int32]
     + [torch.int16, torch.int8, torch.uint8, torch.bool]
 )
+_ONE_VALUE = frozenset(
+    ["_local_scalar_dense", "__bool__", "__int__", "__float__", "__index__", "__complex__"]
+    + ["__format__"]
+)
+"""Reads that torch makes through `item`."""
 
 
 def refusal(message: str, location: str = "") -> Error:
@@ -33,7 +38,7 @@ def check_dtype(dtype: torch.dtype) -> None:
 
 def host_read(name: str) -> Error:
     """The error for a value that is needed while the graph is built."""
-    name = "item" if name in ("_local_scalar_dense", "__bool__", "__int__", "__float__") else name
+    name = "item" if name in _ONE_VALUE else name
     return refusal(
         f"aten::{name.strip('_')} is only supported in eager mode, but was intercepted in forward:"
         " a tensor's value (item(), tolist(), numpy(), int(), float(), `if tensor:`) is not known"

@@ -7,6 +7,7 @@ a type with a parser of its own. Mappings go in insertion order.
 from __future__ import annotations
 
 import abc
+import collections
 from typing import Any, Callable, Dict, Iterator, List, Optional, Type
 
 import torch
@@ -73,6 +74,17 @@ def flatten(structure: object) -> List[torch.Tensor]:
     return list(_tensors(structure))
 
 
+def other_values(structure: object) -> List[object]:
+    """Everything in the structure that is neither a tensor nor inside a type with a parser."""
+    if isinstance(structure, torch.Tensor) or parser_of(structure) is not None:
+        return []
+    if isinstance(structure, dict):
+        structure = list(structure.values())
+    if isinstance(structure, (list, tuple)):
+        return [value for member in structure for value in other_values(member)]
+    return [structure]
+
+
 def rebuild(structure: Any, tensors: Iterator[torch.Tensor]) -> Any:
     """The structure with its tensors replaced, in the order of `flatten`.
 
@@ -85,6 +97,11 @@ def rebuild(structure: Any, tensors: Iterator[torch.Tensor]) -> Any:
     if parser is not None:
         return parser.reconstruct(structure, tensors)
     kind = type(structure)
+    if isinstance(structure, collections.defaultdict):
+        return kind(
+            structure.default_factory,
+            {key: rebuild(value, tensors) for key, value in structure.items()},
+        )
     if isinstance(structure, dict):
         return kind({key: rebuild(value, tensors) for key, value in structure.items()})
     if isinstance(structure, tuple) and hasattr(structure, "_fields"):

@@ -1,4 +1,4 @@
-"""A tensor's values as `ipu_print_tensor` writes them."""
+"""Tensors as text: values as `ipu_print_tensor` writes them, and tensors that have none yet."""
 
 from __future__ import annotations
 
@@ -9,6 +9,11 @@ from typing import Optional, Tuple
 from torch import Tensor
 
 FLOAT_FORMATS = ("auto", "fixed", "scientific", "none")
+
+
+def unavailable(tensor: Tensor) -> str:
+    """What `print` shows of a tensor while a model is captured."""
+    return f"tensor(<unavailable>, size={tuple(tensor.shape)}, dtype={tensor.dtype})"
 
 
 def format_tensor(

@@ -8,8 +8,9 @@ import torch
 from torch import nn
 
 from .executable import Executable, PathLike
-from .executor import TRAINING_LATER, PoplarExecutor
+from .executor import PoplarExecutor
 from .options import Options
+from .training import TrainingExecutor
 
 
 def inferenceModel(
@@ -31,8 +32,23 @@ def trainingModel(
     options: Optional[Options] = None,
     optimizer: Optional[torch.optim.Optimizer] = None,
 ) -> PoplarExecutor:
-    """Wrap a model for training: not available yet."""
-    raise NotImplementedError(f"trainingModel: {TRAINING_LATER}")
+    """Wrap a model for training: a call runs forward and backward, and updates the weights.
+
+    Works on a shallow copy; the user's module becomes one whose weights, when they are read, are
+    those of the device, until `destroy()`. The mode (train or eval) is not changed.
+
+    Args:
+        model: its `forward` computes the loss: `poptorch.identity_loss`, or one of torch's.
+        optimizer: of `poptorch.optim`, or torch's SGD, Adam, AdamW or RMSprop; only its attributes
+            are read. SGD with lr=0.01 by default.
+
+    Raises:
+        RuntimeError: the model is wrapped for training already.
+        AssertionError: an optimizer of another type.
+        ValueError: an optimizer that has no parameter of the model.
+        poptorch.Error: wrong options, or a parameter or buffer with a class of its own.
+    """
+    return TrainingExecutor(model, options, optimizer)
 
 
 def load(
@@ -48,10 +64,12 @@ def load(
 
     Raises:
         AssertionError: the file is unreadable, of another version, or has no model.
+        poptorch.Error: an edited option needs another compilation.
     """
-    executable, model, options, rng_state = Executable.load_with_model(filename)
-    if edit_opts_fn is not None:
-        edit_opts_fn(options)
-    executor = inferenceModel(model, options)
-    executor._adopt(executable, rng_state)
+    stored = Executable.load_with_model(filename, edit_opts_fn)
+    if stored.executable.program.loss is None:
+        executor = inferenceModel(stored.model, stored.options)
+    else:
+        executor = trainingModel(stored.model, stored.options, stored.optimizer)
+    executor._adopt(stored.executable, stored.rng_state)
     return executor

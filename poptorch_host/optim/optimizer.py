@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Dict, Iterable, Mapping, Union
+from typing import Any, Dict, Iterable, Mapping, Optional, Protocol, Tuple, Union, cast
 
 import torch
 
@@ -11,6 +11,16 @@ from .variable_attributes import VariableAttributes
 
 Params = Union[Iterable[torch.Tensor], Iterable[Dict[str, Any]]]
 ACCUM_TYPES = (torch.float32, torch.float16)
+
+
+class DeviceState(Protocol):
+    """What a training executor offers to the optimizer it was given."""
+
+    def optimizer_state(self) -> Dict[str, torch.Tensor]:
+        """The state on the device, by PopART's names."""
+
+    def optimizer_parameters(self) -> Dict[str, torch.Tensor]:
+        """The values that updates read, by PopART's names."""
 
 
 class Optimizer:
@@ -30,9 +40,29 @@ class Optimizer:
     host_state_is_dirty = False
     """The host holds newer state than the device."""
 
+    _device: Optional[DeviceState] = None
+    _kept_state: Optional[Dict[str, torch.Tensor]] = None
+    """The state while no executor has it on a device: from a file, or of one that ended."""
+    _kept_parameters: Dict[str, torch.Tensor]
+    _own: Tuple[str, ...]
+    """Names of PopTorch's own attributes."""
+
     def state_dict(self) -> Dict[str, Any]:
-        """The device's state; None before a training executor compiled with this optimizer."""
-        return None  # type: ignore[return-value]  # as PopTorch, against torch's signature
+        """The device's state; None before a training executor compiled with this optimizer.
+
+        Returns:
+            `ipu_state` (`Accl1___<weight>`, ...) and `ipu_param`, tensors by PopART's names, beside
+            torch's `state` (empty) and `param_groups`.
+        """
+        if self._device is not None and not self.host_state_is_dirty:
+            self._kept_state = self._device.optimizer_state()
+            self._kept_parameters = self._device.optimizer_parameters()
+            self.ipu_state_is_dirty = False
+        if self._kept_state is None:
+            return None  # type: ignore[return-value]  # as PopTorch, against torch's signature
+        torch_state: Dict[str, Any] = super().state_dict()  # type: ignore[misc]  # torch's, beside
+        own = {"ipu_state": dict(self._kept_state), "ipu_param": dict(self._kept_parameters)}
+        return {**torch_state, **own}
 
     def get_state_dict(self) -> Dict[str, Any]:
         """As `state_dict`."""
@@ -43,27 +73,38 @@ class Optimizer:
         return self.state_dict() is not None
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Not on the host yet.
+        """Take attributes of groups and device state, which the next call or compile uploads.
 
         Raises:
             RuntimeError: the state is empty, or of an optimizer that never was on a device.
-            NotImplementedError: otherwise, as only training uses it.
+            ValueError: its groups differ from this optimizer's, as torch checks them.
         """
         if not state_dict:
             raise RuntimeError("Cannot load optimizer state dictionary because it is empty.")
         if "ipu_state" not in state_dict or "ipu_param" not in state_dict:
             raise RuntimeError("Only IPU optimizer states can be loaded onto the IPU.")
-        raise NotImplementedError(
-            f"poptorch.optim.{type(self).__name__}.load_state_dict comes with training in"
-            " poptorch_host; until then train with torch.optim and plain PyTorch"
-        )
+        if "param_groups" in state_dict:
+            torch_state = {name: state_dict[name] for name in ("state", "param_groups")}
+            super().load_state_dict(torch_state)  # type: ignore[misc]  # torch's, beside this class
+        self._kept_state = dict(state_dict["ipu_state"])
+        self._kept_parameters = dict(state_dict["ipu_param"])
+        self.host_state_is_dirty = True
 
     def set_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """As `load_state_dict`."""
         self.load_state_dict(state_dict)
 
+    def __getstate__(self) -> Dict[str, Any]:
+        """What copies and pickles hold: torch's three entries, our attributes, the state."""
+        self.state_dict()
+        torch_state = cast(Dict[str, Any], super().__getstate__())
+        kept = ("variable_attrs", "_own", "_kept_state", "_kept_parameters", *self._own)
+        own = {name: value for name, value in vars(self).items() if name in kept}
+        return {**torch_state, **own, "host_state_is_dirty": self._kept_state is not None}
+
     def _keep(self, given: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
         """Store PopTorch's own attributes; those given (not None) become variable."""
+        self._own = tuple(defaults)
         for name, default in defaults.items():
             value = given.get(name)
             setattr(self, name, default if value is None else value)

@@ -19,6 +19,11 @@ class VariableAttributes:
         for name in variable:
             self.markAsVariable(name)
 
+    @property
+    def names(self) -> List[str]:
+        """Every attribute of the optimizer that may be either."""
+        return list(self._allowed)
+
     def isConstant(self, attr: str) -> bool:
         """Whether the attribute is compiled in."""
         self._check(attr)

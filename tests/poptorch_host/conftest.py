@@ -21,6 +21,15 @@ def configure() -> Iterator[Callable[..., object]]:
     host.configure(**dataclasses.asdict(before))
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """One CPU thread: for many tiny operators more threads only wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 class Calls(nn.Module):
     """A module around a function of tensors."""
 

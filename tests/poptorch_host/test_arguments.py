@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any, Callable, Dict, NamedTuple, Set, Tuple
 
+import numpy as np
 import pytest
 import torch
 
@@ -12,6 +14,7 @@ from poptorch_host.arguments import (
     Arguments,
     bind_arguments,
     compare_arguments,
+    in_compiled_order,
     prepare_arguments,
 )
 
@@ -96,6 +99,24 @@ def test_a_later_call_must_equal_the_first_in_all_but_values(
     with pytest.raises(poptorch.Error, match=words) as raised:
         compare_arguments(compiled, bind_arguments(forward, (second,), {}))
     assert "destroy()" in str(raised.value)  # the hint
+
+
+@pytest.mark.parametrize("value", [float("nan"), np.arange(3), (np.zeros(2), float("nan"))])
+def test_values_without_plain_equality_are_compared_as_well(value: object) -> None:
+    compiled = bind_arguments(forward, (copy.deepcopy(value),), {})
+    compare_arguments(compiled, bind_arguments(forward, (copy.deepcopy(value),), {}))
+    other = {float: 1.0, np.ndarray: np.arange(4), tuple: (np.ones(2), float("nan"))}[type(value)]
+    with pytest.raises(poptorch.Error, match="Value mismatch for x"):
+        compare_arguments(compiled, bind_arguments(forward, (other,), {}))
+
+
+def test_mappings_are_put_into_the_compiled_order() -> None:
+    # 2.4: keyword and positional may be mixed, so their order may differ as well
+    compiled = bind_arguments(variadic, ([{"a": 1, "b": 2}],), {"c": 3, "d": 4})
+    call = bind_arguments(variadic, ([{"b": 20, "a": 10}],), {"d": 40, "c": 30})
+    ordered = in_compiled_order(compiled, call)
+    assert list(ordered.args[0][0].items()) == [("a", 10), ("b", 20)]
+    assert list(ordered.kwargs.items()) == [("c", 30), ("d", 40)]
 
 
 def test_number_of_variadic_arguments_is_fixed() -> None:

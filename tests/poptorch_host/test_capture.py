@@ -7,11 +7,14 @@ operators).
 from __future__ import annotations
 
 import logging
-from typing import Any, Callable, List
+import warnings
+from functools import partial
+from typing import Any, Callable, Dict, List
 
 import numpy as np
 import pytest
 import torch
+import torch.fx
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -77,12 +80,37 @@ READS: List[Function] = [
     lambda x: x * CONSTANT.tolist()[1],
     lambda x: torch.arange(x.sum()),  # type: ignore[call-overload]
     lambda x: x.sum() in x,
+    lambda x: f"{x.sum():.3f}",
 ]
 
 
 @pytest.mark.parametrize("function", READS)
 def test_reads_of_values_are_refused(wrap: Wrap, function: Function) -> None:
     refused(wrap, function, "is only supported in eager mode|Expected an IPU tensor")
+
+
+@pytest.mark.parametrize(
+    "function", [lambda x: [1, 2][x.sum().long()], lambda x: f"{x.sum():.1f}", lambda x: -int(x[0])]
+)
+def test_a_read_of_one_value_is_called_item(wrap: Wrap, function: Function) -> None:
+    with pytest.raises(poptorch.Error, match="aten::item is only supported in eager mode"):
+        wrap(function).compile(torch.rand(1))
+
+
+def test_printed_tensors_have_no_values_while_captured(
+    wrap: Wrap, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # 1.1, 2.4
+    def show(x: Tensor) -> Tensor:
+        print(x)
+        print(f"{x} {x!r}")
+        poptorch.print(x)
+        return x
+
+    wrap(show).compile(torch.rand(4, 3))
+    shown = capsys.readouterr().out
+    assert shown.count("<unavailable>") == 4
+    assert shown.count("size=(4, 3)") == 4
 
 
 def test_reading_a_buffer_is_refused() -> None:
@@ -238,6 +266,7 @@ ACCEPTED: List[Function] = [
     lambda x: torch.bincount(x.flatten().round().long(), minlength=2),
     lambda x: F.dropout(x, 0.5, training=False).std(),
     lambda x: x.shape[0] * len(x) * x.sum(),
+    lambda x: torch.vdot(x.flatten(), x.flatten()),  # spectral_norm of new torch
 ]
 
 
@@ -421,6 +450,45 @@ def test_containers_that_forward_fills_do_not_grow_with_calls(wrap: Wrap) -> Non
     assert model.kept == [1]
 
 
+@pytest.mark.parametrize("refuse", [False, True])
+def test_a_cache_that_forward_fills_gets_no_tensors_of_the_capture(refuse: bool) -> None:
+    # levit and others keep tensors by device, which plain PyTorch calls read again
+    class Caches(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.bias = nn.Parameter(torch.ones(2))
+            self.cache: Dict[str, Tensor] = {}
+
+        def forward(self, x: Tensor) -> Tensor:
+            if "bias" not in self.cache:
+                self.cache["bias"] = self.bias * 2
+            return x[x > 0] if refuse else x + self.cache["bias"]
+
+    model = Caches()
+    executor = poptorch.inferenceModel(nn.Sequential(model))
+    if refuse:
+        with pytest.raises(poptorch.Error, match="determined by the tensor values"):
+            executor(torch.zeros(2))
+    else:
+        assert executor(torch.zeros(2)).tolist() == [2.0, 2.0]
+    assert model.cache == {}
+
+
+def test_a_container_that_forward_fills_stays_the_same_object() -> None:
+    class Logs(nn.Module):
+        def __init__(self, log: List[int]) -> None:
+            super().__init__()
+            self.log = log
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.log.append(x.shape[0])
+            return x
+
+    log: List[int] = []
+    poptorch.inferenceModel(nn.Sequential(Logs(log), Logs(log))).compile(torch.zeros(3))
+    assert log == [3, 3]
+
+
 def test_the_report_counts_operators(wrap: Wrap) -> None:
     executor = wrap(lambda x: (x + 1) * 2 + 3)
     with pytest.raises(poptorch.Error, match="not compiled"):
@@ -447,6 +515,37 @@ def test_a_refused_model_leaves_no_executor_running(wrap: Wrap) -> None:
         wrap(lambda x: x.nonzero()).compile(torch.rand(2))
     assert not poptorch.isRunningOnIpu()
     assert type(torch.zeros(1)) is Tensor
+
+
+@pytest.mark.parametrize(
+    "make", [torch.jit.script, partial(torch.jit.trace, example_inputs=CONSTANT)]
+)
+def test_torchscript_functions_in_forward_are_captured(
+    wrap: Wrap, make: Callable[..., Any]
+) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # deprecated in new torch
+        swish = make(_swish)
+    x = torch.rand(4)
+    for _ in range(3):  # from the second call on it is optimised
+        expected = swish(x)
+    executor = wrap(lambda tensor: swish(tensor))
+    torch.testing.assert_close(executor(x), expected)
+    assert host.report(executor).operators == {"aten::sigmoid": 1, "aten::mul": 1}
+    torch.testing.assert_close(swish(x), expected)
+
+
+def _swish(x: Tensor) -> Tensor:
+    return x * torch.sigmoid(x)
+
+
+def test_graph_modules_are_captured() -> None:
+    # torch.fx gives each of its modules a class of its own; timm's and torchvision's extractors
+    model = torch.fx.symbolic_trace(nn.Sequential(nn.Linear(2, 2), nn.ReLU()))
+    x = torch.rand(3, 2)
+    torch.testing.assert_close(poptorch.inferenceModel(model)(x), model(x).detach())
+    nested = nn.Sequential(model)
+    torch.testing.assert_close(poptorch.inferenceModel(nested)(x), model(x).detach())
 
 
 def test_attention_and_tied_weights_are_captured() -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
 from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 import poptorch_host as poptorch
 from poptorch_host import checks
@@ -72,6 +75,25 @@ def test_batch_that_cannot_be_split_is_an_assertion_error(
         assert name in message
     assert "gradientAccumulation(1)" in message
     assert message.endswith("see the batching semantics page")
+
+
+def test_only_modules_that_can_be_captured_are_wrapped() -> None:
+    with pytest.raises(poptorch.Error, match=r"Invalid type: 'model' .*Expected torch.nn.Module"):
+        poptorch.inferenceModel(lambda x: x)  # type: ignore[arg-type]  # the mistake
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # deprecated in new torch
+        scripted = torch.jit.script(nn.ReLU())
+    with pytest.raises(poptorch.Error, match="0: RecursiveScriptModule is a TorchScript module"):
+        poptorch.inferenceModel(nn.Sequential(scripted))
+
+
+def test_a_model_from_torch_compile_is_refused() -> None:
+    # 5: torch.compile is unsupported on IPU
+    if sys.version_info >= (3, 11) and not hasattr(torch, "export"):
+        pytest.skip("torch.compile of this torch does not know this Python")
+    compiled = torch.compile(nn.ReLU())
+    with pytest.raises(poptorch.Error, match=r"OptimizedModule comes from torch\.compile"):
+        poptorch.inferenceModel(compiled)  # type: ignore[arg-type]  # typed as a function
 
 
 def test_inference_refuses_gradient_accumulation() -> None:

@@ -67,6 +67,23 @@ def test_load_may_edit_the_options(tmp_path: Path) -> None:
     assert loaded.isCompiled()
 
 
+def test_load_refuses_options_that_need_another_executable(tmp_path: Path) -> None:
+    path = str(tmp_path / "network.poptorch")
+    poptorch.inferenceModel(Network(), options()).compileAndExport(path, torch.rand(4, 4))
+    with pytest.raises(poptorch.Error, match=r"Invalid file .*device_iterations is 2 .*, 4 here"):
+        poptorch.load(path, lambda options: options.deviceIterations(4))
+
+
+def test_executable_caching_fits_every_executable(tmp_path: Path) -> None:
+    # 1.3: enableExecutableCaching has no effect on results
+    path = str(tmp_path / "network.poptorch")
+    poptorch.inferenceModel(Network(), options()).compileAndExport(path, torch.rand(4, 4))
+    cached = options().enableExecutableCaching(str(tmp_path / "cache"))
+    executor = poptorch.inferenceModel(Network(), cached)
+    executor.loadExecutable(path)
+    assert executor.isCompiled()
+
+
 def test_load_executable_skips_the_compilation(tmp_path: Path, compilations: List[str]) -> None:
     x = torch.rand(4, 4)
     offline = options()

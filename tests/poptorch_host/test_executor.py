@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import datetime
 import logging
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
+from dataclasses import dataclass
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 import poptorch_host as poptorch
 from poptorch_host import capture, host
@@ -99,6 +101,17 @@ def test_wrong_options_are_refused() -> None:
         poptorch.inferenceModel(nn.ReLU(), accumulating)
 
 
+def test_a_parametrized_model_can_be_wrapped() -> None:
+    class Positive(nn.Module):
+        def forward(self, weight: Tensor) -> Tensor:
+            return weight.abs()
+
+    model = nn.Linear(2, 1, bias=False)
+    nn.init.constant_(model.weight, -1.0)
+    parametrize.register_parametrization(model, "weight", Positive())
+    assert poptorch.inferenceModel(model)(torch.ones(1, 2)).tolist() == [[2.0]]
+
+
 def test_options_are_frozen_and_cloned() -> None:
     mine = poptorch.Options()
     executor = poptorch.inferenceModel(nn.ReLU(), mine)
@@ -108,10 +121,8 @@ def test_options_are_frozen_and_cloned() -> None:
         mine.deviceIterations(2)
 
 
-def test_training_says_that_it_comes_later() -> None:
-    with pytest.raises(NotImplementedError, match="trainingModel"):
-        poptorch.trainingModel(nn.ReLU())
-    with pytest.raises(NotImplementedError, match="setOptimizer"):
+def test_an_inference_executor_has_no_optimizer() -> None:
+    with pytest.raises(poptorch.Error, match=r"setOptimizer: .*inferenceModel"):
         poptorch.inferenceModel(nn.ReLU()).setOptimizer(None)  # type: ignore[arg-type]
 
 
@@ -178,6 +189,7 @@ STRUCTURES: List[Callable[[Tensor], Any]] = [
     lambda x: OrderedDict(z=x, a=x + 1),
     lambda x: Pair(x, Pair(x + 1, "text")),
     lambda x: (x, None, 3, "text", 1.5),
+    lambda x: defaultdict(list, a=x),
     lambda x: None,
 ]
 
@@ -188,6 +200,29 @@ def test_results_keep_their_structure(wrap: Wrap, function: Callable[[Tensor], A
     expected, result = function(x), wrap(function)(x)
     assert type(result) is type(expected)
     assert str(result) == str(expected)
+
+
+@dataclass
+class Hidden:
+    value: Tensor
+
+
+@pytest.mark.parametrize(
+    ("function", "kind"),
+    [
+        (lambda x: (x, [Hidden(x + 1)]), "Hidden"),
+        (lambda x: {x + 1}, "set"),
+        (lambda x: (row for row in x), "generator"),
+    ],
+)
+def test_results_that_hide_tensors_are_refused(
+    wrap: Wrap, function: Callable[[Tensor], Any], kind: str
+) -> None:
+    # 2.3: they would come back with the capture's tensors, which have no values
+    executor = wrap(function)
+    with pytest.raises(poptorch.Error, match=f"returned a {kind} .*registerCustomArgParser"):
+        executor(torch.ones(2))
+    assert not executor.isCompiled()
 
 
 # ---- 2.4: arguments ----------------------------------------------------------------------------
@@ -229,6 +264,32 @@ def test_later_calls_must_be_like_the_first(arguments: Tuple[Any, ...], text: st
     executor(torch.ones(4), (torch.ones(4), torch.ones(4)))
     with pytest.raises(poptorch.Error, match=text):
         executor(*arguments)
+
+
+def test_keywords_and_dict_entries_may_come_in_another_order() -> None:
+    class Named(nn.Module):
+        def forward(self, table: Dict[str, Tensor], **more: Tensor) -> Tensor:
+            return 1000 * table["a"] + 100 * table["b"] + 10 * more["c"] + more["d"]
+
+    one, two, three, four = (torch.tensor([float(value)]) for value in (1, 2, 3, 4))
+    executor = poptorch.inferenceModel(Named())
+    assert executor({"a": one, "b": two}, c=three, d=four).tolist() == [1234.0]
+    assert executor({"b": two, "a": one}, d=four, c=three).tolist() == [1234.0]
+
+
+@pytest.mark.parametrize("change", ["unsqueeze_", "requires_grad_", "t_"])
+def test_shape_and_flags_of_the_callers_tensor_stay(wrap: Wrap, change: str) -> None:
+    # 2.4: values that forward writes go back, nothing else does
+    def forward(x: Tensor) -> Tensor:
+        x.mul_(2)
+        arguments = [0] if change == "unsqueeze_" else []
+        result: Tensor = getattr(x, change)(*arguments)
+        return result + 1
+
+    x = torch.tensor([[1.0, 2.0]])
+    assert wrap(forward)(x).flatten().tolist() == [3.0, 5.0]
+    assert x.tolist() == [[2.0, 4.0]]
+    assert not x.requires_grad
 
 
 def test_an_input_that_forward_changes_is_written_back(wrap: Wrap) -> None:

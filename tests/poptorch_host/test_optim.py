@@ -143,8 +143,9 @@ def test_state_is_the_device_s() -> None:
     words = r"Only IPU optimizer states can be loaded onto the IPU\."
     with pytest.raises(RuntimeError, match=words):
         optimizer.load_state_dict(torch.optim.AdamW(weights()).state_dict())
-    with pytest.raises(NotImplementedError, match="comes with training"):
-        optimizer.load_state_dict({"ipu_state": {}, "ipu_param": {}})
+    optimizer.load_state_dict({"ipu_state": {}, "ipu_param": {}})
+    assert optimizer.has_state()
+    assert optimizer.host_state_is_dirty
 
 
 def test_tf_variant_has_no_host_step() -> None:

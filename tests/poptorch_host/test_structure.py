@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict, namedtuple
+from collections import OrderedDict, defaultdict, namedtuple
 from dataclasses import dataclass
 from typing import Any, Iterator, List
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 import poptorch_host as poptorch
-from poptorch_host.structure import flatten, map_tensors, rebuild
+from poptorch_host.structure import flatten, map_tensors, other_values, rebuild
 
 Point = namedtuple("Point", ["x", "y"])
 
@@ -52,6 +52,7 @@ def test_tensors_come_depth_first_in_insertion_order() -> None:
         lambda a, b: OrderedDict([("z", a), ("a", b)]),
         lambda a, b: Point(a, Point(b, "text")),
         lambda a, b: Rows([a, Rows([b])]),
+        lambda a, b: defaultdict(list, a=a, b=b),
     ],
 )
 def test_rebuild_undoes_flatten_with_the_same_types(make: Any) -> None:
@@ -62,6 +63,12 @@ def test_rebuild_undoes_flatten_with_the_same_types(make: Any) -> None:
     assert type(rebuilt) is type(structure)
     doubled = map_tensors(structure, lambda tensor: tensor + 2)
     assert doubled == other
+
+
+def test_other_values_are_those_between_the_tensors() -> None:
+    boxes = Boxes(torch.ones(4), 7)
+    structure = (torch.ones(1), {"a": [None, "text"]}, Point(3, boxes))
+    assert other_values(structure) == [None, "text", 3, boxes]
 
 
 def test_a_registered_type_is_taken_apart_by_its_parser() -> None:

@@ -1,0 +1,144 @@
+"""The optimizer on the device: its state, and updates of all weights from reduced gradients."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Dict, Iterator, List, Mapping, Tuple
+
+import torch
+from torch import nn
+
+from .converted import Converted
+from .rules import RULES, State
+
+_MOMENT_TYPE = {
+    "Accl1": "first_order_momentum_accum_type",
+    "Accl2": "second_order_momentum_accum_type",
+    "Accl3": "first_order_momentum_accum_type",
+}
+"""Which attribute gives a state's dtype; SGD's velocity has one of its own."""
+SEPARATOR = "___"
+"""Between the kind of a state and the name of its weight."""
+
+
+class DeviceOptimizer:
+    """Updates weights as the converted optimizer says."""
+
+    def __init__(self, converted: Converted, *, accumulates: bool) -> None:
+        """Start without state.
+
+        Args:
+            converted: replaced by assignment when the program sets another optimizer.
+            accumulates: more than one micro-batch per update and replica.
+        """
+        self.converted = converted
+        self._accumulates = accumulates
+        self._states: Dict[str, State] = {}
+
+    @property
+    def accum_type(self) -> torch.dtype:
+        """Of gradient accumulators."""
+        return self.converted.accum_type
+
+    @property
+    def loss_scaling(self) -> float:
+        """Factor of the loss that is differentiated."""
+        return self.converted.loss_scaling
+
+    @torch.no_grad()
+    def step(
+        self, weights: Mapping[str, nn.Parameter], gradients: Mapping[str, torch.Tensor]
+    ) -> None:
+        """Update the weights that have a gradient and belong to a group.
+
+        Args:
+            gradients: float32, reduced and without loss scaling, by the weights' names; changed.
+        """
+        present = [(group, name) for group, name in self._members() if name in gradients]
+        self._clip([gradients[name] for _, name in present])
+        rule = RULES[self.converted.kind]
+        values = [self._values(group) for group in range(len(self.converted.groups))]
+        for group, name in present:
+            stored = self._states.setdefault(name, {})
+            state = {key: tensor.float() for key, tensor in stored.items()}
+            wide = weights[name].detach().float()  # the weight itself unless it is half
+            rule(wide, gradients[name], state, values[group])
+            weights[name].copy_(wide)
+            for key, tensor in state.items():
+                stored[key] = tensor.to(self._dtype(key))
+
+    def state(self) -> Dict[str, torch.Tensor]:
+        """Copies of all state on the CPU, named `Accl1___<weight>`, `Step___<weight>`, ..."""
+        return {
+            f"{kind}{SEPARATOR}{name}": tensor.detach().cpu().clone()
+            for name, states in self._states.items()
+            for kind, tensor in states.items()
+        }
+
+    def load(
+        self, tensors: Mapping[str, torch.Tensor], weights: Mapping[str, nn.Parameter]
+    ) -> Tuple[List[str], List[str]]:
+        """Take state by the names of `state`; what is not given stays.
+
+        Returns:
+            names that fit no weight here, and weights for which nothing was given.
+        """
+        unknown, given = [], set()
+        for key, tensor in tensors.items():
+            kind, _, name = key.partition(SEPARATOR)
+            weight = weights.get(name)
+            if weight is None or (tensor.dim() and tensor.shape != weight.shape):
+                unknown.append(key)
+                continue
+            given.add(name)
+            value = tensor.to(weight.device, self._dtype(kind), copy=True)
+            self._states.setdefault(name, {})[kind] = value
+        expected = [name for _, name in self._members() if name in weights]
+        return unknown, [name for name in expected if tensors and name not in given]
+
+    def parameters(self) -> Dict[str, torch.Tensor]:
+        """The values that updates read, by PopART's names: `learningRate___specific___<weight>`."""
+        found = {"lossScaling_FLOAT": torch.tensor(self.loss_scaling)}
+        for group, name in self._members():
+            values = self.converted.groups[group]
+            rate, decay = values["lr"].value, values["weight_decay"].value
+            if self._stateless(group):
+                named = {"scaledLearningRate0": rate, "weightDecayScaleFactor0": 1 - rate * decay}
+            else:
+                named = {"learningRate": rate, "weightDecay": decay}
+            for key, value in named.items():
+                found[f"{key}{SEPARATOR}specific{SEPARATOR}{name}"] = torch.tensor(value)
+        return found
+
+    def _members(self) -> Iterator[Tuple[int, str]]:
+        for group, names in enumerate(self.converted.members):
+            for name in names:
+                yield group, name
+
+    def _values(self, group: int) -> Dict[str, Any]:
+        return {**self.converted.values(group), "stateless": self._stateless(group)}
+
+    def _stateless(self, group: int) -> bool:
+        """Plain gradient descent needs no velocity, unless a momentum may come."""
+        if self.converted.kind != "SGD" or self.converted.structure["use_combined_accum"]:
+            return False
+        momentum = self.converted.groups[group]["momentum"]
+        return not self._accumulates and momentum.value == 0 and momentum.constant
+
+    def _dtype(self, kind: str) -> torch.dtype:
+        structure = self.converted.structure
+        if self.converted.kind == "SGD":
+            name = "velocity_accum_type" if kind == "Accl1" else ""
+        else:
+            name = _MOMENT_TYPE.get(kind, "")
+        dtype: torch.dtype = structure.get(name, torch.float32)
+        return dtype
+
+    def _clip(self, gradients: List[torch.Tensor]) -> None:
+        limit = self.converted.max_grad_norm
+        if math.isinf(limit) or not gradients:
+            return
+        norm = torch.stack([gradient.norm() for gradient in gradients]).norm()
+        factor = (limit / norm).clamp(max=1.0)
+        for gradient in gradients:
+            gradient.mul_(factor)
