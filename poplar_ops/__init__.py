@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from poplar_ops.library import backend
 from poplar_ops.nms import Detections, nms
+from poplar_ops.roi_align import roi_align
 from poplar_ops.topk import Selection, topk_select
 
-__all__ = ["nms", "Detections", "topk_select", "Selection", "backend"]
+__all__ = ["nms", "Detections", "topk_select", "Selection", "roi_align", "backend"]

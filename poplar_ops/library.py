@@ -29,7 +29,7 @@ SIMD_LEVELS = ("baseline", "avx2", "avx512")  # in the order of the library's nu
 LOG = logging.getLogger(__name__)
 
 MAX_DIM = 4
-DTYPES = {torch.float32: 1, torch.int32: 2}
+DTYPES = {torch.float32: 1, torch.int32: 2, torch.float16: 3, torch.bfloat16: 4}
 OUT_OF_MEMORY = 2
 
 
@@ -87,8 +87,8 @@ def choose(choice: str) -> Tuple[str, Optional[ctypes.CDLL]]:
         if choice != "auto":
             raise RuntimeError(f"DETECTORS_OPS={choice}, but {reason}; {HOW_TO_BUILD}")
         LOG.warning(
-            "no compiled operators (%s): nms and topk_select run in plain torch, ten times slower"
-            " or more; %s",
+            "no compiled operators (%s): roi_align, nms and topk_select run in plain torch, ten"
+            " times slower or more; %s",
             reason,
             HOW_TO_BUILD,
         )
@@ -108,6 +108,7 @@ HOW_TO_BUILD = (
     " (in a clone: `pip install -e .`)"
 )
 BACKEND, LIBRARY = choose(os.environ.get("DETECTORS_OPS", "auto"))
+Autograd = Tuple[Callable[..., None], Callable[..., Any]]
 OPERATORS: Any = torch.library.Library("poplar_ops", "DEF")  # type: ignore[no-untyped-call]
 
 
@@ -123,6 +124,8 @@ def define(
     compiled: Callable[..., Any],
     plain: Callable[..., Any],
     fake: Callable[..., Any],
+    in_python: bool = False,
+    autograd: Optional[Autograd] = None,
 ) -> None:
     """Define `torch.ops.poplar_ops.<name>`.
 
@@ -133,19 +136,52 @@ def define(
         plain: the same in torch operations without host synchronisation; for CUDA tensors, and
             for CPU tensors where there is no library.
         fake: shapes and dtypes of the results, for tracing.
+        in_python: call `compiled` on every backend that has the library; for operators that
+            allocate in Python and whose work outweighs the call.
+        autograd: `setup_context(ctx, inputs, output)` and `backward(ctx, grad)`, as of
+            `torch.library.register_autograd`; without it no gradient flows.
     """
     OPERATORS.define(name + schema)
-    if BACKEND == "stable-c":
+    if BACKEND == "stable-c" and not in_python:
         assert LIBRARY is not None
         if LIBRARY.poplar_ops_register(name.encode()) != 0:
             raise RuntimeError(f"torch {torch.__version__} refused the operator poplar_ops::{name}")
     else:
-        OPERATORS.impl(name, compiled if BACKEND == "ctypes" else plain, "CPU")
+        OPERATORS.impl(name, plain if BACKEND == "torch" else compiled, "CPU")
     OPERATORS.impl(name, plain, "CUDA")
     if hasattr(torch.library, "register_fake"):
         torch.library.register_fake(f"poplar_ops::{name}", fake, lib=OPERATORS)
     else:
         OPERATORS.impl(name, fake, "Meta")
+    if autograd is not None:
+        define_autograd(name, *autograd)
+
+
+def define_autograd(
+    name: str, setup_context: Callable[..., None], backward: Callable[..., Any]
+) -> None:
+    """Let gradients flow through `torch.ops.poplar_ops.<name>`."""
+    if hasattr(torch.library, "register_autograd"):
+        torch.library.register_autograd(
+            f"poplar_ops::{name}", backward, setup_context=setup_context, lib=OPERATORS
+        )
+        return
+    operator = getattr(torch.ops.poplar_ops, name)
+
+    def forward(*inputs: Any) -> Any:
+        guard = torch._C._AutoDispatchBelowAutograd()  # no context manager in torch 2.0
+        try:
+            return operator(*inputs)
+        finally:
+            del guard
+
+    members = {
+        "forward": staticmethod(forward),
+        "setup_context": staticmethod(setup_context),
+        "backward": staticmethod(backward),
+    }
+    function: Any = type(name, (torch.autograd.Function,), members)
+    OPERATORS.impl(name, function.apply, "Autograd")
 
 
 def run(entry_point: str, *arguments: Union[Tensor, ctypes.Structure]) -> None:
@@ -155,7 +191,7 @@ def run(entry_point: str, *arguments: Union[Tensor, ctypes.Structure]) -> None:
         RuntimeError: the library refuses a tensor's shape, dtype or strides.
         MemoryError: it cannot allocate its buffers.
     """
-    assert LIBRARY is not None, "only the ctypes backend calls the library"
+    assert LIBRARY is not None, "the torch backend does not call the library"
     views = [view(a) if isinstance(a, Tensor) else a for a in arguments]
     code = LIBRARY[entry_point](*[ctypes.byref(v) for v in views], torch.get_num_threads())
     if code == OUT_OF_MEMORY:

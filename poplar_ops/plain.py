@@ -11,10 +11,12 @@ from typing import List, Tuple
 import torch
 from torch import Tensor
 
-__all__ = ["nms", "topk_select"]
+__all__ = ["nms", "roi_align", "roi_align_backward", "topk_select"]
 
 DEAD = float("-inf")  # score of a candidate that is out
+MAX_SAMPLES = 1 << 16  # of an adaptive bin and axis in `roi_align`
 HUGE_SCALE = 2.0**-66  # brings the union of the two largest float32 boxes below 2^127
+ROIS_AT_A_TIME = 64  # bounds the memory between the two products of `roi_align`
 
 
 def nms(
@@ -129,3 +131,128 @@ def topk_select(x: Tensor, k: int) -> Tuple[Tensor, Tensor]:
     key = order * 2**32 + (2**32 - 1 - column)
     indices = 2**32 - 1 - key.topk(k, dim=1).values.remainder(2**32)
     return x.gather(1, indices), indices.int()
+
+
+def roi_align(
+    features: Tensor,
+    rois: Tensor,
+    output_height: int,
+    output_width: int,
+    spatial_scale: float,
+    sampling_ratio: int,
+    aligned: bool,
+) -> Tensor:
+    """Two matrix products: pooled = weights_y @ map @ weights_x^T, a few regions at a time.
+
+    Args:
+        features: (B, C, H, W) of any float type.
+        rois: (B, R, 4) float32.
+        output_height, output_width, spatial_scale, sampling_ratio, aligned: as in
+            `poplar_ops.roi_align`.
+
+    Returns:
+        (B, R, C, h, w), of the features' dtype.
+    """
+    batch, channels, height, width = features.shape
+    wide = features.to(sum_type(features)).reshape(batch, channels * height, width)
+    pooled = [features.new_empty((batch, 0, channels, output_height, output_width))]
+    with torch.autocast(features.device.type, enabled=False):
+        for some in torch.split(rois, ROIS_AT_A_TIME, dim=1):
+            regions = some.shape[1]
+            y, x = weights(
+                some, (output_height, output_width), (height, width),
+                spatial_scale, sampling_ratio, aligned,
+            )  # fmt: skip
+            columns = x.to(wide.dtype).flatten(1, 2).transpose(1, 2)  # (B, W, r * w)
+            scratch = (wide @ columns).view(batch, channels, height, regions, output_width)
+            scratch = scratch.permute(0, 3, 2, 1, 4).flatten(3)  # (B, r, H, C * w)
+            part = y.to(wide.dtype) @ scratch  # (B, r, h, C * w)
+            part = part.view(batch, regions, output_height, channels, output_width)
+            pooled.append(part.transpose(2, 3).to(features.dtype))
+    return torch.cat(pooled, dim=1)
+
+
+def roi_align_backward(
+    grad: Tensor,
+    rois: Tensor,
+    height: int,
+    width: int,
+    spatial_scale: float,
+    sampling_ratio: int,
+    aligned: bool,
+) -> Tensor:
+    """The transposed products: (B, R, C, h, w) -> (B, C, H, W), of the gradient's dtype."""
+    batch, _, channels, bins_y, bins_x = grad.shape
+    total = grad.new_zeros((batch, channels * height, width), dtype=sum_type(grad))
+    with torch.autocast(grad.device.type, enabled=False):
+        parts = zip(
+            torch.split(grad, ROIS_AT_A_TIME, dim=1), torch.split(rois, ROIS_AT_A_TIME, dim=1)
+        )
+        for part, some in parts:
+            regions = some.shape[1]
+            y, x = weights(
+                some, (bins_y, bins_x), (height, width), spatial_scale, sampling_ratio, aligned
+            )
+            rows = part.to(total.dtype).transpose(2, 3).flatten(3)  # (B, r, h, C * w)
+            scratch = y.to(total.dtype).transpose(2, 3) @ rows  # (B, r, H, C * w)
+            scratch = scratch.view(batch, regions, height, channels, bins_x)
+            scratch = scratch.permute(0, 3, 2, 1, 4).reshape(
+                batch, channels * height, regions * bins_x
+            )
+            total = total + scratch @ x.to(total.dtype).flatten(1, 2)
+    return total.view(batch, channels, height, width).to(grad.dtype)
+
+
+def sum_type(x: Tensor) -> torch.dtype:
+    """float64 for float64, which only tests of gradients use; else float32."""
+    return torch.float64 if x.dtype == torch.float64 else torch.float32
+
+
+def weights(
+    rois: Tensor,
+    bins: Tuple[int, int],
+    size: Tuple[int, int],
+    spatial_scale: float,
+    sampling_ratio: int,
+    aligned: bool,
+) -> Tuple[Tensor, Tensor]:
+    """What every bin takes of every row (B, R, h, H) and of every column (B, R, w, W), float32."""
+    corners = rois * spatial_scale - (0.5 if aligned else 0.0)
+    x1, y1, x2, y2 = corners.unbind(-1)  # (B, R) each
+    length_y, length_x = y2 - y1, x2 - x1
+    if not aligned:
+        length_y = length_y.masked_fill(length_y < 1, 1.0)  # not clamp: a NaN stays one
+        length_x = length_x.masked_fill(length_x < 1, 1.0)
+    return (
+        axis_weights(y1, length_y, bins[0], size[0], sampling_ratio),
+        axis_weights(x1, length_x, bins[1], size[1], sampling_ratio),
+    )
+
+
+def axis_weights(
+    start: Tensor, length: Tensor, bins: int, size: int, sampling_ratio: int
+) -> Tensor:
+    """(B, R) spans in cells -> (B, R, bins, size) weights, each bin's at most 1 together.
+
+    With adaptive sampling the number of samples differs from region to region. Those that touch
+    one cell stand less than two cells apart and mostly more than half a cell from each other, so
+    a few candidates round the first of them are enough, and shapes stay static.
+    """
+    cells = torch.arange(size, device=start.device, dtype=start.dtype)
+    bin_size = (length / bins)[..., None, None, None]  # (B, R, 1, 1, 1): bin, cell, sample
+    number = torch.arange(bins, device=start.device, dtype=start.dtype)
+    origin = start[..., None, None, None] + number[:, None, None] * bin_size
+    if sampling_ratio > 0:
+        sample = torch.arange(sampling_ratio, device=start.device, dtype=start.dtype)
+        count = torch.full_like(bin_size, float(sampling_ratio))
+    else:
+        count = bin_size.ceil().clamp(0, MAX_SAMPLES)
+        first = (cells[:, None] - 1 - origin) / (bin_size / count) - 0.5
+        sample = first.floor().clamp(min=0) + torch.arange(
+            -1, 7, device=start.device, dtype=start.dtype
+        )
+    position = origin + (sample + 0.5) * bin_size / count
+    is_on_map = (position >= -1) & (position <= size) & (sample >= 0) & (sample < count)
+    distance = (position.clamp(0, size - 1) - cells[:, None]).abs()
+    share = (1 - distance).clamp(min=0) / count
+    return share.where(is_on_map, torch.zeros_like(share)).sum(-1)

@@ -1,16 +1,17 @@
 """The operators as their contracts say them: slow and obvious, for tests to compare with.
 
-One image, one candidate, one detection at a time.
+One image, one candidate, one detection, one sample at a time.
 """
 
 from __future__ import annotations
 
+import math
 from typing import List, Tuple
 
 import torch
 from torch import Tensor
 
-__all__ = ["iou", "nms", "topk_select"]
+__all__ = ["iou", "nms", "roi_align", "topk_select"]
 
 HUGE_SCALE = 2.0**-66
 
@@ -109,3 +110,84 @@ def topk_select(x: Tensor, k: int) -> Tuple[Tensor, Tensor]:
     order = torch.sort(x.masked_fill(x.isnan(), -torch.inf), dim=1, descending=True, stable=True)
     indices = order.indices[:, :k]
     return x.gather(1, indices), indices.int()
+
+
+def roi_align(
+    features: Tensor,
+    rois: Tensor,
+    output_height: int,
+    output_width: int,
+    spatial_scale: float,
+    sampling_ratio: int,
+    aligned: bool,
+) -> Tensor:
+    """The contract of `poplar_ops.roi_align`, differentiable in features of any float type.
+
+    Torchvision's formula as published: every bin is the mean of its samples, every sample is a
+    bilinear mean of four cells, or 0 more than one cell off the map.
+    """
+    batch, regions = rois.shape[:2]
+    pooled = [
+        roi_align_of_region(
+            features[image], rois[image, region], (output_height, output_width),
+            spatial_scale, sampling_ratio, aligned,
+        )
+        for image in range(batch)
+        for region in range(regions)
+    ]  # fmt: skip
+    shape = (batch, regions, features.shape[1], output_height, output_width)
+    return torch.stack(pooled).view(shape) if pooled else features.new_zeros(shape)
+
+
+def roi_align_of_region(
+    features: Tensor,
+    roi: Tensor,
+    bins: Tuple[int, int],
+    spatial_scale: float,
+    sampling_ratio: int,
+    aligned: bool,
+) -> Tensor:
+    """(C, H, W) and one region (4,) -> (C, h, w)."""
+    x1, y1, x2, y2 = roi * spatial_scale - (0.5 if aligned else 0.0)
+    rows = sample_positions(y1, y2 - y1, bins[0], sampling_ratio, aligned)
+    columns = sample_positions(x1, x2 - x1, bins[1], sampling_ratio, aligned)
+    values = []
+    for y_of_bin in rows:
+        for x_of_bin in columns:
+            total = features.new_zeros(features.shape[:1])
+            for y in y_of_bin:
+                for x in x_of_bin:
+                    total = total + bilinear(features, y, x)
+            values.append(total / max(len(y_of_bin) * len(x_of_bin), 1))
+    return torch.stack(values, dim=1).view(-1, *bins)
+
+
+def sample_positions(
+    start: Tensor, length: Tensor, bins: int, sampling_ratio: int, aligned: bool
+) -> List[List[float]]:
+    """Positions of every bin's samples along one axis, in cells; each operation in float32."""
+    if not aligned and length < 1:
+        length = torch.ones_like(length)
+    bin_size = length / bins
+    samples = sampling_ratio
+    if samples == 0:
+        adaptive = float(bin_size.ceil())
+        samples = int(min(adaptive, 1 << 16)) if 0 < adaptive < math.inf else 0
+    index = torch.arange(samples, dtype=torch.float32) + 0.5
+    return [
+        (start + number * bin_size + index * bin_size / samples).tolist() for number in range(bins)
+    ]
+
+
+def bilinear(features: Tensor, y: float, x: float) -> Tensor:
+    """The value (C,) of a map (C, H, W) between its cells."""
+    height, width = features.shape[1:]
+    if not (-1 <= y <= height and -1 <= x <= width):
+        return features.new_zeros(features.shape[:1])
+    y, x = min(max(y, 0.0), height - 1.0), min(max(x, 0.0), width - 1.0)
+    top, left = math.floor(y), math.floor(x)
+    bottom, right = min(top + 1, height - 1), min(left + 1, width - 1)
+    low, right_share = y - top, x - left
+    upper = (1 - right_share) * features[:, top, left] + right_share * features[:, top, right]
+    lower = (1 - right_share) * features[:, bottom, left] + right_share * features[:, bottom, right]
+    return (1 - low) * upper + low * lower

@@ -19,6 +19,7 @@ Nms = Callable[..., Detections]
 TopK = Callable[[Tensor, int], Selection]
 
 
+@pytest.fixture
 def need_library() -> None:
     """Skip where the C++ library was not built."""
     if library.LIBRARY is None:
@@ -69,7 +70,7 @@ def any_nms(request: pytest.FixtureRequest) -> Nms:
     if request.param == "executor":
         return lambda *t, **s: Detections(*in_executor(poplar_ops.nms)(*t, **s))
     if request.param == "ctypes":
-        need_library()
+        request.getfixturevalue("need_library")
         return with_defaults(run_compiled)
     if request.param == "plain":
         return with_defaults(plain.nms)
@@ -80,7 +81,7 @@ def any_nms(request: pytest.FixtureRequest) -> Nms:
 def any_topk(request: pytest.FixtureRequest) -> TopK:
     """As `any_nms`, for float32 rows."""
     if request.param == "ctypes":
-        need_library()
+        request.getfixturevalue("need_library")
         return lambda x, k: Selection(*run_compiled_topk(x, k))
     if request.param == "plain":
         return lambda x, k: Selection(*plain.topk_select(x, k))
@@ -90,9 +91,8 @@ def any_topk(request: pytest.FixtureRequest) -> TopK:
 
 
 @pytest.fixture(params=library.SIMD_LEVELS)
-def simd_level(request: pytest.FixtureRequest) -> Iterator[str]:
+def simd_level(request: pytest.FixtureRequest, need_library: None) -> Iterator[str]:
     """One instruction set after the other."""
-    need_library()
     best = library.simd()
     try:
         library.set_simd(request.param)

@@ -39,12 +39,6 @@ def run_python(code: str, repository: Path, **variables: str) -> subprocess.Comp
     )
 
 
-def need_library() -> None:
-    """Skip where the compiled library was not built."""
-    if library.LIBRARY is None:
-        pytest.skip("the compiled library is not in use: build it with `pip install -e .`")
-
-
 def test_library_is_built_where_there_is_a_compiler() -> None:
     # Without this test a library that no longer compiles would only skip tests.
     if not any(shutil.which(name) for name in ("c++", "g++", "clang++")):
@@ -55,9 +49,11 @@ def test_library_is_built_where_there_is_a_compiler() -> None:
 
 
 @pytest.mark.parametrize("choice", ["stable-c", "ctypes", "torch"])
-def test_each_backend_can_be_asked_for(choice: str, repository: Path) -> None:
+def test_each_backend_can_be_asked_for(
+    choice: str, repository: Path, request: pytest.FixtureRequest
+) -> None:
     if choice != "torch":
-        need_library()
+        request.getfixturevalue("need_library")
     if choice == "stable-c" and not library.find_stable_c(library.LIBRARY):  # type: ignore[arg-type]
         pytest.skip("stable-c needs torch 2.10")
     done = run_python(SMALL, repository, DETECTORS_OPS=choice)
@@ -99,14 +95,15 @@ def test_backend_that_is_asked_for_never_falls_back(
         library.choose("ctypes")
 
 
+@pytest.mark.usefixtures("need_library")
 def test_instruction_set_can_be_lowered(repository: Path) -> None:
-    need_library()
     code = "from poplar_ops import library; print(library.simd())"
     assert run_python(code, repository, DETECTORS_SIMD="baseline").stdout.strip() == "baseline"
     wrong = run_python(code, repository, DETECTORS_SIMD="sse9")
     assert "DETECTORS_SIMD must be one of baseline, avx2, avx512, got 'sse9'" in wrong.stderr
 
 
+@pytest.mark.usefixtures("need_library")
 @pytest.mark.parametrize(
     ("scores", "boxes", "labels", "message"),
     [
@@ -124,17 +121,16 @@ def test_kernel_checks_shapes_itself(
     labels: Shape,
     message: str,
 ) -> None:
-    need_library()
     call = run_compiled if through == "ctypes" else torch.ops.poplar_ops.nms
     tensors = (torch.zeros(scores), torch.zeros(boxes), torch.zeros(labels, dtype=torch.int32))
     with pytest.raises(RuntimeError, match=message):
         call(*tensors, 0.5, 0.0, 3, True, 0.0)
 
 
+@pytest.mark.usefixtures("need_library")
 @pytest.mark.parametrize("through", ["ctypes", "dispatcher"])
 def test_kernel_checks_strides_and_dtypes_itself(through: str) -> None:
     # An expanded gradient has stride 0: a kernel that trusts the sizes reads beyond its end.
-    need_library()
     nms = run_compiled if through == "ctypes" else torch.ops.poplar_ops.nms
     topk = run_compiled_topk if through == "ctypes" else torch.ops.poplar_ops.topk_select
     settings = (0.5, 0.0, 3, True, 0.0)
@@ -148,5 +144,18 @@ def test_kernel_checks_strides_and_dtypes_itself(through: str) -> None:
         nms(scores, boxes, labels.long(), *settings)
     with pytest.raises(RuntimeError, match="x must be contiguous"):
         topk(torch.zeros(4, 2).t(), 2)
-    with pytest.raises(RuntimeError, match="k must be at most N = 2, got 3"):
-        topk(torch.zeros(4, 2), 3)
+
+
+@pytest.mark.usefixtures("need_library")
+@pytest.mark.parametrize("through", ["ctypes", "dispatcher"])
+def test_kernel_checks_counts_itself(through: str) -> None:
+    # nms with K = 0 once wrote its first row behind the end of a result without rows.
+    nms = run_compiled if through == "ctypes" else torch.ops.poplar_ops.nms
+    topk = run_compiled_topk if through == "ctypes" else torch.ops.poplar_ops.topk_select
+    scores, boxes = torch.ones(1, 1, 1), torch.ones(1, 1, 4)
+    labels = torch.zeros(1, 1, dtype=torch.int32)
+    with pytest.raises(RuntimeError, match="max_detections must be at least 1, got 0"):
+        nms(scores, boxes, labels, 0.5, 0.0, 0, True, 0.0)
+    for k in (0, 3):
+        with pytest.raises(RuntimeError, match=f"k must be from 1 to N = 2, got {k}"):
+            topk(torch.zeros(4, 2), k)

@@ -13,6 +13,13 @@ struct NmsConfig {
   int32_t class_aware;
 };
 
+struct RoiAlignConfig {
+  float spatial_scale;
+  int32_t sampling_ratio;  // samples a bin and axis; 0: as many as the bin has cells
+  int32_t aligned;         // subtract half a cell from coordinates
+  int32_t stream;          // write float32 results past the cache
+};
+
 }  // namespace poplar_ops
 
 #pragma GCC visibility push(default)
@@ -31,6 +38,17 @@ int poplar_ops_nms(const poplar_ops::Tensor* scores, const poplar_ops::Tensor* b
 // x (B, N) float32 -> values (B, k) float32, indices (B, k) int32.
 int poplar_ops_topk_select(const poplar_ops::Tensor* x, const poplar_ops::Tensor* values,
                            const poplar_ops::Tensor* indices, int threads);
+
+// features (B, C, H, W) of any strides, rois (B, R, 4) float32 -> out (B * R, C, h, w), of the
+// features' type: float32, float16 or bfloat16.
+int poplar_ops_roi_align(const poplar_ops::Tensor* features, const poplar_ops::Tensor* rois,
+                         const poplar_ops::RoiAlignConfig* config, const poplar_ops::Tensor* out,
+                         int threads);
+
+// grad (B * R, C, h, w), rois (B, R, 4) float32 -> out (B, C, H, W), of grad's type.
+int poplar_ops_roi_align_backward(const poplar_ops::Tensor* grad, const poplar_ops::Tensor* rois,
+                                  const poplar_ops::RoiAlignConfig* config,
+                                  const poplar_ops::Tensor* out, int threads);
 
 // Finds libtorch's stable C functions, given dlopen's handle of libtorch_cpu. Returns 1 where it
 // lacks them.

@@ -82,6 +82,8 @@ void remove_overlaps(const Image& image, const std::vector<Entry>& candidates,
   ByClass<KeptBoxes> by_class(config.class_aware);
   for (const Entry entry : candidates) {
     const uint32_t candidate = index_of(entry);
+    // `largest_above` starts at the next float, which is 0 itself where the CPU flushes denormals.
+    if (!(image.scores[candidate] > config.score_threshold)) return;
     const Box& box = image.box(candidate);
     KeptBoxes& kept = by_class[image.label(candidate)];
     if (kept.overlap(box, config.iou_threshold)) continue;
@@ -170,6 +172,7 @@ extern "C" int poplar_ops_nms(const Tensor* scores, const Tensor* boxes, const T
   if (int code = check(*out_labels, "labels out", "(B, K)", kInt, 2, {b, k})) return code;
   if (int code = check(*out_indices, "indices out", "(B, K)", kInt, 2, {b, k})) return code;
   if (int code = check(*out_count, "count out", "(B,)", kInt, 1, {b})) return code;
+  if (k < 1) return refuse("max_detections must be at least 1, got %lld", (long long)k);
   if (n * c > std::numeric_limits<int32_t>::max()) return refuse("N * C must be below 2^31");
 
   return for_each_image(b, threads, [&](int64_t i) {

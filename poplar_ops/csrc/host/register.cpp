@@ -141,7 +141,6 @@ void nms_kernel(Slot* stack, Slot, Slot) {
                          value<bool>(stack[6])};
   const Tensor scores_view = scores.view(), boxes_view = boxes.view(), labels_view = labels.view();
   const int64_t b = scores_view.size[0], k = value<int64_t>(stack[5]);
-  if (k < 1) throw std::runtime_error("max_detections must be at least 1");
   Owned out[] = {{DType::kFloat32, {b, k, 4}},
                  {DType::kFloat32, {b, k}},
                  {DType::kInt32, {b, k}},
@@ -157,7 +156,6 @@ void topk_select_kernel(Slot* stack, Slot, Slot) {
   const Owned x(stack[0]);
   const Tensor x_view = x.view();
   const int64_t b = x_view.size[0], k = value<int64_t>(stack[1]);
-  if (k < 1) throw std::runtime_error("k must be at least 1");
   Owned values(DType::kFloat32, {b, k}), indices(DType::kInt32, {b, k});
   const Tensor values_view = values.view(), indices_view = indices.view();
   raise(poplar_ops_topk_select(&x_view, &values_view, &indices_view, kAllThreads));
@@ -171,9 +169,9 @@ void topk_select_kernel(Slot* stack, Slot, Slot) {
 using namespace poplar_ops;
 
 extern "C" int poplar_ops_find_torch(void* libtorch) {
-  if (!find_all(libtorch)) return 1;
   TorchParallelFor parallel_for = nullptr;
-  if (find(libtorch, "torch_parallel_for", parallel_for)) use_torch_threads(parallel_for);
+  if (!find_all(libtorch) || !find(libtorch, "torch_parallel_for", parallel_for)) return 1;
+  use_torch_threads(parallel_for);
   return 0;
 }
 

@@ -19,7 +19,7 @@ inline uint32_t index_of(Entry entry) {
 // that tie with the last one may follow it. n < 2^32.
 std::vector<Entry> largest_above(const float* x, int64_t n, int64_t k, float floor);
 
-// The k largest of x[0, n), sorted. 0 <= k <= n < 2^32.
+// The k largest of x[0, n), sorted. 1 <= k <= n < 2^32.
 std::vector<Entry> largest(const float* x, int64_t n, int64_t k);
 
 }  // namespace poplar_ops

@@ -10,7 +10,7 @@ namespace poplar_ops {
 
 constexpr int kMaxDim = 4;
 
-enum class DType : int32_t { kOther = 0, kFloat32 = 1, kInt32 = 2 };
+enum class DType : int32_t { kOther = 0, kFloat32 = 1, kInt32 = 2, kFloat16 = 3, kBFloat16 = 4 };
 
 struct Tensor {
   void* data;
@@ -30,8 +30,14 @@ enum Code : int { kOk = 0, kBadArgument = 1, kOutOfMemory = 2 };
 // Remembers the message for `poplar_ops_error()` on this thread and returns `kBadArgument`.
 int refuse(const char* format, ...) __attribute__((format(printf, 1, 2)));
 
-// Refuses a tensor that is not contiguous with these sizes and this type. `layout` names the
-// expected sizes in words, as in "(B, N, 4)".
+// Refuses a tensor of other sizes. `layout` names the expected ones in words, as in "(B, N, 4)".
+int check_sizes(const Tensor& tensor, const char* name, const char* layout, int dim,
+                const int64_t (&size)[kMaxDim]);
+
+// Refuses a tensor that is none of float32, float16, bfloat16.
+int check_float(const Tensor& tensor, const char* name);
+
+// Refuses a tensor that is not contiguous with these sizes and this type.
 int check(const Tensor& tensor, const char* name, const char* layout, DType dtype, int dim,
           const int64_t (&size)[kMaxDim]);
 

@@ -13,8 +13,9 @@ extern "C" int poplar_ops_topk_select(const Tensor* x, const Tensor* values, con
   if (int code = check(*x, "x", "(B, N)", DType::kFloat32, 2, {batch, n})) return code;
   if (int code = check(*values, "values", "(B, k)", DType::kFloat32, 2, {batch, k})) return code;
   if (int code = check(*indices, "indices", "(B, k)", DType::kInt32, 2, {batch, k})) return code;
-  if (k < 0 || k > n)
-    return refuse("k must be at most N = %lld, got %lld", (long long)n, (long long)k);
+  if (k < 1 || k > n) {
+    return refuse("k must be from 1 to N = %lld, got %lld", (long long)n, (long long)k);
+  }
   if (n > std::numeric_limits<int32_t>::max()) return refuse("x has more than 2^31 - 1 columns");
 
   return for_each_image(batch, threads, [&](int64_t image) {

@@ -5,12 +5,14 @@
 #include <popart/opserialiser.hpp>
 #include <popart/popx/opxmanager.hpp>
 
+#include "border.hpp"
 #include "machine.hpp"
 
 namespace {
 
 using popart::DataType;
 using popart::TensorInfo;
+using poplar::host::guarded;
 
 struct Session {
   std::unique_ptr<popart::Op> op;
@@ -18,19 +20,6 @@ struct Session {
   std::map<int, std::vector<std::uint8_t>> results;
   poplar::host::Report report;
 };
-
-std::string last_error;
-
-template <class Action>
-int guarded(Action action) {
-  try {
-    action();
-    return 0;
-  } catch (const std::exception& error) {
-    last_error = error.what();
-    return 1;
-  }
-}
 
 poplar::Type device_type(DataType type) {
   if (type == DataType::FLOAT) return poplar::FLOAT;
@@ -82,10 +71,6 @@ void run(Session& session, unsigned tiles, unsigned seed, const void* const* dat
 }  // namespace
 
 extern "C" {
-
-const char* poplar_host_session_error() {
-  return last_error.c_str();
-}
 
 void* poplar_host_session_new() {
   return new Session;

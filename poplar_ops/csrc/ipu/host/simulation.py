@@ -48,7 +48,7 @@ class Simulation:
         self.domain = domain
         self.functions = ctypes.CDLL(str(path))
         self.functions.poplar_host_session_new.restype = ctypes.c_void_p
-        self.functions.poplar_host_session_error.restype = ctypes.c_char_p
+        self.functions.poplar_host_error.restype = ctypes.c_char_p
         self.functions.poplar_host_session_serialised.restype = ctypes.c_char_p
 
     def run(
@@ -143,4 +143,4 @@ class Simulation:
 
     def _check(self, failed: int) -> None:
         if failed:
-            raise RuntimeError(self.functions.poplar_host_session_error().decode())
+            raise RuntimeError(self.functions.poplar_host_error().decode())

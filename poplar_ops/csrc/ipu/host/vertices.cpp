@@ -1,7 +1,7 @@
 // Plain C entry points for Python to bind memory to one vertex and run it, worker by worker.
 #include "vertices.hpp"
 
-#include <exception>
+#include "border.hpp"
 
 namespace poplar {
 namespace host {
@@ -40,19 +40,6 @@ struct Instance {
   const VertexClass* type;
   std::shared_ptr<void> vertex;
 };
-
-thread_local std::string last_error;
-
-template <class Action>
-int guarded(Action action) {
-  try {
-    action();
-    return 0;
-  } catch (const std::exception& error) {
-    last_error = error.what();
-    return 1;
-  }
-}
 
 void bind(Instance& instance, const char* name, const char* type, void* data, std::size_t count) {
   const Field& field = instance.type->field(name);
