@@ -1,6 +1,6 @@
 """Object detectors as PopTorch programs.
 
-    from detectors import efficientdet
+    from detectors import efficientdet, faster_rcnn
     model = efficientdet("d0")
 
 Nothing but this file is imported until a model is built.
@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any, Tuple, Union
 
 if TYPE_CHECKING:
     from detectors.models.efficientdet.inference import EfficientDet
+    from detectors.models.faster_rcnn.inference import FasterRCNN
     from detectors.postprocess import PostprocessConfig
     from detectors.weights import load as load
 
-__all__ = ["MODELS", "efficientdet", "load", "model_name"]
+__all__ = ["MODELS", "efficientdet", "faster_rcnn", "load", "model_name"]
 
 MODELS = (
     "efficientdet-d0",
@@ -36,7 +37,10 @@ MODELS = (
     "efficientdet-lite3x",
     "efficientdet-lite4",
 )
-"""Every model there is."""
+"""Every EfficientDet."""
+
+FASTER_RCNN_DEPTHS = {"r18-c4": 18, "r34-c4": 34, "r50-c4": 50, "r101-c4": 101}
+"""Faster R-CNN's trunk -> layers of the ResNet."""
 
 
 def model_name(text: str) -> str:
@@ -54,8 +58,9 @@ def model_name(text: str) -> str:
     close = difflib.get_close_matches(name.split("-")[-1], variants, n=3, cutoff=0.5)
     near = [variants[variant] for variant in close]
     raise ValueError(
-        f"there is no model '{text}'; "
-        + (f"did you mean {', '.join(near)}?" if near else f"models are {', '.join(MODELS)}")
+        f"there is no model '{text}'"
+        + (f"; did you mean {', '.join(near)}?" if near else "")
+        + f"\nmodels are {', '.join(MODELS)}"
     )
 
 
@@ -102,6 +107,67 @@ def efficientdet(
         anchor_aspects=anchor_aspects,
     )
     return build_efficientdet(config, postprocess or PostprocessConfig(), nms)
+
+
+def faster_rcnn(
+    name: str = "r50_c4",
+    num_classes: int = 20,
+    *,
+    variant: str = "seed",
+    image_size: Union[int, Tuple[int, int], None] = None,
+    norm: str = "frozen",
+    frozen_stages: int = 2,
+    stride_in_1x1: bool = False,
+    postprocess: Union[PostprocessConfig, None] = None,
+    nms: str = "device",
+) -> FasterRCNN:
+    """Faster R-CNN for inference, with random weights.
+
+    Args:
+        name: "r18_c4", "r34_c4", "r50_c4" or "r101_c4"; also as "faster_rcnn-r50_c4", any case.
+        num_classes: without the background.
+        variant: whose anchors, sampling and losses: "seed", "pytorch-faster-rcnn" or "detectron2".
+        image_size: pixels of the network input, one number or (height, width); None = 800.
+        norm: "frozen" batch norms, or trained ones: "batch".
+        frozen_stages: first stages that are not trained: 0 = none, 1 = stem, 2 = and layer1.
+        stride_in_1x1: False for torchvision's and timm's weights, True for Caffe's and MSRA's.
+        postprocess: settings of the last top-k and NMS; None = the variant's.
+        nms: "device" (in the graph) or "none" (`forward` returns the candidates).
+
+    Returns:
+        A module in evaluation mode: (B, 3, H, W) uint8 images -> boxes, scores, labels, count. Its
+        `for_training()` takes images, boxes, labels and keys, and returns the loss and its parts.
+
+    Raises:
+        ValueError: an unknown name or a setting out of range.
+    """
+    from dataclasses import replace
+
+    from detectors.models.faster_rcnn.config import CONFIGS
+    from detectors.models.faster_rcnn.inference import build_faster_rcnn
+
+    trunk = name.strip().lower().replace("_", "-")
+    if trunk.startswith("faster-rcnn-"):
+        trunk = trunk[len("faster-rcnn-") :]
+    if trunk not in FASTER_RCNN_DEPTHS:
+        raise ValueError(
+            f"there is no Faster R-CNN '{name}'; there are r18_c4, r34_c4, r50_c4 and r101_c4"
+        )
+    if variant not in CONFIGS:
+        raise ValueError(f"variant must be one of {list(CONFIGS)}, got '{variant}'")
+    config = CONFIGS[variant]
+    size = (image_size, image_size) if isinstance(image_size, int) else image_size
+    config = replace(
+        config,
+        name=f"faster_rcnn-{trunk.replace('-', '_')}",
+        depth=FASTER_RCNN_DEPTHS[trunk],
+        num_classes=num_classes,
+        image_size=size or config.image_size,
+        norm=norm,
+        frozen_stages=frozen_stages,
+        stride_in_1x1=stride_in_1x1,
+    )
+    return build_faster_rcnn(config, postprocess, nms)
 
 
 def __getattr__(name: str) -> Any:

@@ -1,18 +1,30 @@
-"""Anchors: the fixed boxes whose shifts and sizes a head predicts (EfficientDet's, as automl).
+"""Anchors: the fixed boxes whose shifts and sizes a head predicts.
 
-N anchors of a whole pyramid, ordered level fine to coarse, row, column, octave, aspect. Boxes are
-xyxy pixels.
+EfficientDet's, as automl: N anchors of a whole pyramid, ordered level fine to coarse, row, column,
+octave, aspect. Faster R-CNN's: the anchors of one cell, repeated over one map. Boxes are xyxy
+pixels.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any, Callable, Dict, Sequence, Tuple
+from typing import Dict, Sequence, Tuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-__all__ = ["ASPECTS", "AnchorGrid", "level_anchors", "level_size", "pyramid_anchors"]
+from detectors.layers import Float32Buffers
+
+__all__ = [
+    "ASPECTS",
+    "AnchorGrid",
+    "exact_cell",
+    "grid_anchors",
+    "level_anchors",
+    "level_size",
+    "pyramid_anchors",
+    "rounded_cell",
+]
 
 ROOT_2 = math.sqrt(2)
 
@@ -85,7 +97,67 @@ def pyramid_anchors(
     )
 
 
-class AnchorGrid(nn.Module):
+def rounded_cell(sizes: Sequence[float], ratios: Sequence[float]) -> Tensor:
+    """Anchors of the top left cell as py-faster-rcnn made them: whole pixels, ratio by ratio.
+
+    A 16 px square becomes round(sqrt(256 / ratio)) px wide, is centred in the cell and grows. What
+    was a box of inclusive pixels (0, 0, 15, 15) is here (0, 0, 16, 16).
+
+    Args:
+        sizes: roots of the areas before rounding, pixels.
+        ratios: height / width.
+
+    Returns:
+        (len(ratios) * len(sizes), 4) float32.
+    """
+    anchors = []
+    for ratio in ratios:
+        width = round(math.sqrt(int(256 / ratio)))
+        height = round(width * ratio)
+        for size in sizes:
+            half_width, half_height = width * size / 32, height * size / 32
+            anchors.append([8 - half_width, 8 - half_height, 8 + half_width, 8 + half_height])
+    return torch.tensor(anchors)
+
+
+def exact_cell(sizes: Sequence[float], ratios: Sequence[float]) -> Tensor:
+    """Anchors of the top left cell as detectron2 makes them: centred on its corner, size by size.
+
+    Args:
+        sizes: roots of the areas, pixels.
+        ratios: height / width.
+
+    Returns:
+        (len(sizes) * len(ratios), 4) float32.
+    """
+    anchors = []
+    for size in sizes:
+        for ratio in ratios:
+            width = math.sqrt(size**2 / ratio)
+            height = ratio * width
+            anchors.append([-width / 2, -height / 2, width / 2, height / 2])
+    return torch.tensor(anchors)
+
+
+def grid_anchors(cell: Tensor, cells: Tuple[int, int], stride: int) -> Tensor:
+    """Repeat the anchors of the top left cell over a map.
+
+    Args:
+        cell: (A, 4).
+        cells: of the map, (height, width).
+        stride: pixels from one to the next.
+
+    Returns:
+        (H * W * A, 4) float32, ordered row, column, anchor; not clipped to the image.
+    """
+    rows, columns = cells
+    y = (torch.arange(rows) * stride)[:, None].expand(rows, columns)
+    x = (torch.arange(columns) * stride).expand(rows, columns)
+    shifts = torch.stack([x, y, x, y], dim=-1).reshape(-1, 1, 4)  # (H * W, 1, 4)
+    return (shifts + cell).reshape(-1, 4).float()
+
+
+class AnchorGrid(Float32Buffers):
     """Anchors as a buffer that stays float32 when the model becomes half.
 
     In half a coordinate over 1024 has steps of a whole pixel.
@@ -96,13 +168,6 @@ class AnchorGrid(nn.Module):
     def __init__(self, boxes: Tensor) -> None:
         super().__init__()
         self.register_buffer("boxes", boxes.float(), persistent=False)
-
-    def _apply(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> AnchorGrid:
-        boxes = self.boxes
-        super()._apply(fn, *args, **kwargs)  # type: ignore[no-untyped-call]
-        if self.boxes.dtype != torch.float32:
-            self.boxes = boxes.to(self.boxes.device)
-        return self
 
     def forward(self) -> Tensor:
         """(N, 4) float32, xyxy pixels."""

@@ -6,17 +6,36 @@ Boxes are xyxy in continuous pixels, float32, x1 < x2, no "+1" anywhere. Deltas 
 
 from __future__ import annotations
 
-from typing import Tuple
+import math
+from typing import Optional, Tuple
 
 import torch
 from torch import Tensor
 
-__all__ = ["box_area", "box_iou", "clip_boxes", "decode_boxes", "encode_boxes"]
+__all__ = [
+    "SCALE_CLAMP",
+    "box_area",
+    "box_intersection",
+    "box_iou",
+    "clip_boxes",
+    "decode_boxes",
+    "encode_boxes",
+]
+
+SCALE_CLAMP = math.log(1000 / 16)  # a 16 px box may grow to 1000 px, no further
 
 
 def box_area(boxes: Tensor) -> Tensor:
     """Area in square pixels: (..., 4) -> (...)."""
     return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
+
+
+def box_intersection(a: Tensor, b: Tensor) -> Tensor:
+    """Common area of every pair: (..., N, 4) and (..., M, 4) -> (..., N, M) square pixels."""
+    corner_1 = torch.maximum(a[..., :, None, :2], b[..., None, :, :2])  # (..., N, M, 2)
+    corner_2 = torch.minimum(a[..., :, None, 2:], b[..., None, :, 2:])
+    size = (corner_2 - corner_1).clamp(min=0)
+    return size[..., 0] * size[..., 1]
 
 
 def box_iou(a: Tensor, b: Tensor) -> Tensor:
@@ -29,10 +48,7 @@ def box_iou(a: Tensor, b: Tensor) -> Tensor:
     Returns:
         (..., N, M) in 0..1; 0 where both boxes have no area.
     """
-    corner_1 = torch.maximum(a[..., :, None, :2], b[..., None, :, :2])  # (..., N, M, 2)
-    corner_2 = torch.minimum(a[..., :, None, 2:], b[..., None, :, 2:])
-    size = (corner_2 - corner_1).clamp(min=0)
-    intersection = size[..., 0] * size[..., 1]
+    intersection = box_intersection(a, b)
     union = box_area(a)[..., :, None] + box_area(b)[..., None, :] - intersection
     return torch.where(union > 0, intersection / union, torch.zeros_like(union))
 
@@ -51,14 +67,15 @@ def clip_boxes(boxes: Tensor, size: Tuple[int, int]) -> Tensor:
     )
 
 
-def decode_boxes(deltas: Tensor, anchors: Tensor) -> Tensor:
+def decode_boxes(deltas: Tensor, anchors: Tensor, max_log_scale: Optional[float] = None) -> Tensor:
     """Move and resize anchors by predicted deltas; the inverse of `encode_boxes`.
 
-    Faster R-CNN (arXiv:1506.01497), eq. 2 solved for the box. Log scales have no limit, as automl.
+    Faster R-CNN (arXiv:1506.01497), eq. 2 solved for the box.
 
     Args:
         deltas: (..., N, 4) float32, (dx, dy, dw, dh); shifts in anchor sizes, log scales.
         anchors: (..., N, 4) float32, xyxy pixels.
+        max_log_scale: limit of dw and dh, such as `SCALE_CLAMP`; None = no limit, as automl.
 
     Returns:
         (..., N, 4) float32, xyxy pixels, not clipped to the image.
@@ -66,7 +83,10 @@ def decode_boxes(deltas: Tensor, anchors: Tensor) -> Tensor:
     size = anchors[..., 2:] - anchors[..., :2]  # (..., N, 2) w, h
     centre = (anchors[..., :2] + anchors[..., 2:]) / 2
     centre = centre + deltas[..., :2] * size
-    half = size * deltas[..., 2:].exp() / 2
+    log_scale = deltas[..., 2:]
+    if max_log_scale is not None:
+        log_scale = log_scale.clamp(max=max_log_scale)
+    half = size * log_scale.exp() / 2
     return torch.cat([centre - half, centre + half], dim=-1)
 
 

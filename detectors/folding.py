@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import copy
 import logging
-from typing import List, TypeVar
+from typing import TYPE_CHECKING, List, TypeVar, Union
 
 import torch
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from detectors.layers import FrozenBatchNorm2d
 
 __all__ = ["fold_batch_norm", "fold_conv_norm"]
 
@@ -21,7 +24,7 @@ logger = logging.getLogger(__name__)
 Model = TypeVar("Model", bound=nn.Module)
 
 
-def fold_conv_norm(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> nn.Conv2d:
+def fold_conv_norm(conv: nn.Conv2d, norm: Union[nn.BatchNorm2d, FrozenBatchNorm2d]) -> nn.Conv2d:
     """One convolution that computes `norm(conv(x))` with the norm's running statistics.
 
     y = gamma (W x + b - mean) / sqrt(var + eps) + beta = (s W) x + (s (b - mean) + beta).

@@ -7,8 +7,9 @@ feature by a pixel.
 
 from __future__ import annotations
 
-from typing import Callable, Dict, Tuple
+from typing import Any, Callable, Dict, Sequence, Tuple
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -18,6 +19,9 @@ __all__ = [
     "build_activation",
     "Conv2dSame",
     "ConvNorm",
+    "Float32Buffers",
+    "FrozenBatchNorm2d",
+    "Normalise",
     "SeparableConv2d",
     "batch_norm",
     "max_pool_same",
@@ -104,6 +108,67 @@ ACTIVATIONS: Dict[str, Callable[[], nn.Module]] = {
 def build_activation(name: str) -> nn.Module:
     """The activation layer "swish", "relu6" or "none"."""
     return ACTIVATIONS[name]()
+
+
+class Float32Buffers(nn.Module):
+    """A module whose buffers stay float32 when the model becomes half or bfloat16."""
+
+    def _apply(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Float32Buffers:
+        exact = dict(self.named_buffers(recurse=False))
+        super()._apply(fn, *args, **kwargs)  # type: ignore[no-untyped-call]
+        for name, buffer in self.named_buffers(recurse=False):
+            if buffer.dtype in (torch.float16, torch.bfloat16):
+                setattr(self, name, exact[name].to(buffer.device))
+        return self
+
+
+class FrozenBatchNorm2d(Float32Buffers):
+    """Batch norm whose statistics, scale and shift are constants; `nn.BatchNorm2d`'s names.
+
+    Half precision has no room for `running_var + eps`, so the constants stay float32.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(self, channels: int, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.eps = eps
+        self.register_buffer("weight", torch.ones(channels))
+        self.register_buffer("bias", torch.zeros(channels))
+        self.register_buffer("running_mean", torch.zeros(channels))
+        self.register_buffer("running_var", torch.ones(channels))
+
+    def _load_from_state_dict(
+        self, state_dict: Dict[str, Any], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        state_dict.pop(f"{prefix}num_batches_tracked", None)  # counts what is not trained here
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> the same shape and dtype."""
+        scale = self.weight * (self.running_var + self.eps).rsqrt()  # (C,)
+        shift = self.bias - self.running_mean * scale
+        return torch.addcmul(shift.to(x.dtype).view(-1, 1, 1), x, scale.to(x.dtype).view(-1, 1, 1))
+
+
+class Normalise(nn.Module):
+    """RGB values 0..255 to the network's input, in the network's precision."""
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
+        scale = torch.tensor([1 / value for value in std]).view(3, 1, 1)
+        self.register_buffer("scale", scale, persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) uint8 or float, 0..255 -> the same shape, (value - mean) / std."""
+        return (images.to(self.mean.dtype) - self.mean) * self.scale
 
 
 def batch_norm(channels: int) -> nn.BatchNorm2d:

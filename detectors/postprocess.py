@@ -16,7 +16,7 @@ from detectors.anchors import AnchorGrid
 from detectors.boxes import clip_boxes, decode_boxes
 from poplar_ops import nms, topk_select
 
-__all__ = ["Candidates", "Detections", "Postprocess", "PostprocessConfig"]
+__all__ = ["Candidates", "Detections", "Postprocess", "PostprocessConfig", "gather_rows", "select"]
 
 
 class Candidates(NamedTuple):
@@ -106,6 +106,22 @@ def gather_rows(levels: Sequence[Tensor], index: Tensor) -> Tensor:
     return out
 
 
+def select(candidates: Candidates, config: PostprocessConfig) -> Detections:
+    """NMS over candidates."""
+    pairs = candidates.scores.dim() == 3
+    kept = nms(
+        candidates.scores,
+        candidates.boxes,
+        None if pairs else candidates.labels,
+        iou_threshold=config.iou_threshold,
+        score_threshold=config.score_threshold,
+        max_detections=config.max_detections,
+        class_aware=config.class_aware,
+        sigma=config.sigma,
+    )
+    return Detections(kept.boxes, kept.scores, kept.labels, kept.count)
+
+
 class Postprocess(nn.Module):
     """Network outputs to detections; no parameters.
 
@@ -184,19 +200,7 @@ class Postprocess(nn.Module):
 
     def select(self, candidates: Candidates) -> Detections:
         """NMS over candidates; in the graph or, on the candidates it returned, on the host."""
-        config = self.config
-        pairs = candidates.scores.dim() == 3
-        kept = nms(
-            candidates.scores,
-            candidates.boxes,
-            None if pairs else candidates.labels,
-            iou_threshold=config.iou_threshold,
-            score_threshold=config.score_threshold,
-            max_detections=config.max_detections,
-            class_aware=config.class_aware,
-            sigma=config.sigma,
-        )
-        return Detections(kept.boxes, kept.scores, kept.labels, kept.count)
+        return select(candidates, self.config)
 
     def forward(self, class_logits: List[Tensor], box_deltas: List[Tensor]) -> Detections:
         """The network's outputs -> D detections for each image; shapes as `candidates`."""

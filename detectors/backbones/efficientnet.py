@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from detectors.layers import Conv2dSame, ConvNorm, build_activation
 
-__all__ = ["EfficientNet"]
+__all__ = ["EfficientNet", "stage_repeats"]
 
 
 class Stage(NamedTuple):
@@ -67,6 +67,15 @@ def round_channels(channels: int, width: float) -> int:
     return rounded + 8 if rounded < 0.9 * scaled else rounded
 
 
+def stage_repeats(name: str) -> Tuple[int, ...]:
+    """Blocks of each stage of B0-B7 or lite0-lite4; the end stages of the lite ones never grow."""
+    depth = MULTIPLIERS[name][1]
+    scaled = [math.ceil(depth * stage.repeats) for stage in STAGES]
+    if "lite" in name:
+        scaled[0], scaled[-1] = STAGES[0].repeats, STAGES[-1].repeats
+    return tuple(scaled)
+
+
 class SqueezeExcite(nn.Module):
     """Channel gates from the mean of the map (arXiv:1709.01507)."""
 
@@ -116,14 +125,12 @@ class EfficientNet(nn.Module):
 
     def __init__(self, name: str, min_level: int = 3) -> None:
         super().__init__()
-        width, depth = MULTIPLIERS[name]
-        lite = "lite" in name  # no gates, relu6, and neither stem nor end stages scaled
+        width = MULTIPLIERS[name][0]
+        lite = "lite" in name  # no gates, relu6, and a stem that is not scaled
         channels = 32 if lite else round_channels(32, width)
         self.stem = ConvNorm(3, channels, 3, stride=2, activation="relu6" if lite else "swish")
         self.stages = nn.ModuleList()
-        for index, stage in enumerate(STAGES):
-            fixed = lite and index in (0, len(STAGES) - 1)
-            repeats = stage.repeats if fixed else math.ceil(depth * stage.repeats)
+        for stage, repeats in zip(STAGES, stage_repeats(name)):
             blocks: List[nn.Module] = []
             for repeat in range(repeats):
                 out_channels = round_channels(stage.channels, width)

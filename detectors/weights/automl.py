@@ -6,14 +6,13 @@ in, out there; box channels are y before x; each fusion weight is a scalar of it
 
 from __future__ import annotations
 
-import math
 import re
 from typing import Dict, Iterable, List, Mapping, NamedTuple, Tuple
 
 import torch
 from torch import Tensor
 
-from detectors.backbones.efficientnet import MULTIPLIERS, STAGES
+from detectors.backbones.efficientnet import stage_repeats
 from detectors.models.efficientdet.bifpn import bifpn_nodes
 from detectors.models.efficientdet.config import EfficientDetConfig
 from detectors.weights.effdet import swap_box_axes
@@ -109,7 +108,7 @@ def _backbone_source(module: str, leaf: str, backbone: str) -> Source:
     if module == "backbone.stem.norm":
         return Source((f"{backbone}/stem/tpu_batch_normalization/{NORM[leaf]}",))
     _, _, stage, block, part, kind = module.split(".")
-    number = _first_blocks(backbone)[int(stage)] + int(block)
+    number = sum(stage_repeats(backbone)[: int(stage)]) + int(block)
     scope = f"{backbone}/blocks_{number}"
     if part == "squeeze":
         conv = {"reduce": "se/conv2d", "expand": "se/conv2d_1"}[kind]
@@ -168,17 +167,6 @@ def _separable(scope: str, kind: str, leaf: str) -> Source:
     if leaf == "bias":
         return Source((f"{scope}/bias",))
     return Source((f"{scope}/{kind}_kernel",), DEPTHWISE if kind == "depthwise" else KERNEL)
-
-
-def _first_blocks(backbone: str) -> List[int]:
-    """The running number of each stage's first block."""
-    depth = MULTIPLIERS[backbone][1]
-    lite = "lite" in backbone  # whose end stages are not scaled
-    first = [0]
-    for index, stage in enumerate(STAGES):
-        fixed = lite and index in (0, len(STAGES) - 1)
-        first.append(first[-1] + (stage.repeats if fixed else math.ceil(depth * stage.repeats)))
-    return first
 
 
 def _leaf(leaf: str) -> str:

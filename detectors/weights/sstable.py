@@ -12,7 +12,6 @@ from detectors.weights.crc32c import crc32c, masked
 
 MAGIC = 0xDB4775248B80FB57
 FOOTER_SIZE = 48  # two block handles, padded to 40 bytes, and the magic number
-TRAILER_SIZE = 5  # compression type, CRC
 
 
 def read_table(data: bytes, name: str) -> Dict[bytes, bytes]:

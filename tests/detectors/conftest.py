@@ -80,14 +80,25 @@ def enliven(model: nn.Module, images: Tensor) -> None:
                 predict.bias += 4 - factor * flat.max()
 
 
-@pytest.fixture(scope="session")
-def effdet() -> Any:
-    """The package; tests that need it skip where it is absent."""
-    if importlib.util.find_spec("effdet") is None:
-        pytest.skip("effdet is not installed")
+def installed(name: str) -> Any:
+    """A package; tests that need it skip where it is absent."""
+    if importlib.util.find_spec(name) is None:
+        pytest.skip(f"{name} is not installed")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it scripts functions on import
-        return importlib.import_module("effdet")
+        return importlib.import_module(name)
+
+
+@pytest.fixture(scope="session")
+def timm() -> Any:
+    """The package, where it is installed."""
+    return installed("timm")
+
+
+@pytest.fixture(scope="session")
+def effdet() -> Any:
+    """The package, where it is installed."""
+    return installed("effdet")
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,16 @@ from typing import Tuple
 import pytest
 import torch
 
-from detectors.anchors import ASPECTS, AnchorGrid, level_anchors, level_size, pyramid_anchors
+from detectors.anchors import (
+    ASPECTS,
+    AnchorGrid,
+    exact_cell,
+    grid_anchors,
+    level_anchors,
+    level_size,
+    pyramid_anchors,
+    rounded_cell,
+)
 from detectors.models.efficientdet.config import CONFIGS
 
 
@@ -86,3 +95,55 @@ def test_anchors_stay_float32_in_a_half_model() -> None:
     assert layer.weight.dtype == torch.float16
     assert grid().dtype == torch.float32
     assert torch.equal(grid(), boxes)
+
+
+RATIOS = (0.5, 1.0, 2.0)
+SIZES = (32, 64, 128, 256, 512)
+
+
+def test_rounded_cell_is_py_faster_rcnns_table() -> None:
+    # Inclusive corners as in its printed table; here x2 and y2 are one larger.
+    wide = [[-15, -4, 30, 19], [-38, -16, 53, 31], [-84, -40, 99, 55], [-176, -88, 191, 103]]
+    square = [[-8, -8, 23, 23], [-24, -24, 39, 39], [-56, -56, 71, 71], [-120, -120, 135, 135]]
+    tall = [[-3, -14, 18, 29], [-14, -36, 29, 51], [-36, -80, 51, 95], [-80, -168, 95, 183]]
+    wide.append([-360, -184, 375, 199])
+    square.append([-248, -248, 263, 263])
+    tall.append([-168, -344, 183, 359])
+    expected = torch.tensor(wide + square + tall).float() + torch.tensor([0.0, 0.0, 1.0, 1.0])
+    assert torch.equal(rounded_cell(SIZES, RATIOS), expected)
+
+
+def test_exact_cell_has_the_areas_and_ratios_it_names() -> None:
+    cell = exact_cell((32, 64), RATIOS)
+    size = cell[:, 2:] - cell[:, :2]
+    torch.testing.assert_close(
+        size.prod(dim=1), torch.tensor([1024.0] * 3 + [4096.0] * 3)
+    )  # size by size
+    torch.testing.assert_close(size[:, 1] / size[:, 0], torch.tensor(RATIOS * 2))
+    torch.testing.assert_close(cell[:, :2], -cell[:, 2:])
+
+
+def test_grid_runs_by_row_column_anchor() -> None:
+    cell = torch.tensor([[0.0, 0.0, 1.0, 1.0], [0.0, 0.0, 2.0, 2.0]])
+    grid = grid_anchors(cell, (2, 3), 16)
+    assert grid.shape == (12, 4)
+    assert grid[3].tolist() == [16.0, 0.0, 18.0, 2.0]  # row 0, column 1, anchor 1
+    assert grid[6].tolist() == [0.0, 16.0, 1.0, 17.0]  # row 1, column 0, anchor 0
+
+
+def test_as_many_rounded_anchors_lie_inside_800_pixels_as_published() -> None:
+    grid = grid_anchors(rounded_cell(SIZES, RATIOS), (50, 50), 16)
+    inside = (grid[:, :2] >= 0).all(dim=1) & (grid[:, 2:] <= 800).all(dim=1)
+    assert len(grid) == 37_500
+    assert int(inside.sum()) == 22_384
+
+
+def test_exact_anchors_equal_torchvisions_but_for_its_rounding() -> None:
+    utils = pytest.importorskip("torchvision.models.detection.anchor_utils")
+    images = pytest.importorskip("torchvision.models.detection.image_list")
+    generator = utils.AnchorGenerator(((32, 64, 128),), ((0.5, 1.0, 2.0),))
+    batch = images.ImageList(torch.zeros(1, 3, 64, 96), [(64, 96)])
+    theirs = generator(batch, [torch.zeros(1, 8, 4, 6)])[0].reshape(24, 3, 3, 4)
+    ours = grid_anchors(exact_cell((32, 64, 128), RATIOS), (4, 6), 16).reshape(24, 3, 3, 4)
+    # torchvision runs ratio by ratio, and rounds corners of a cell to whole pixels.
+    torch.testing.assert_close(ours.transpose(1, 2), theirs, rtol=0, atol=0.5)

@@ -4,9 +4,18 @@ from __future__ import annotations
 
 import math
 
+import pytest
 import torch
 
-from detectors.boxes import box_area, box_iou, clip_boxes, decode_boxes, encode_boxes
+from detectors.boxes import (
+    SCALE_CLAMP,
+    box_area,
+    box_intersection,
+    box_iou,
+    clip_boxes,
+    decode_boxes,
+    encode_boxes,
+)
 
 ANCHOR = torch.tensor([[10.0, 20.0, 30.0, 60.0]])  # 20 px wide, 40 px high
 
@@ -49,3 +58,29 @@ def test_decode_undoes_encode() -> None:
     boxes = torch.cat([corner, corner + torch.rand(2, 50, 2, generator=generator) * 99 + 1], -1)
     anchors = boxes.flip(0)
     torch.testing.assert_close(decode_boxes(encode_boxes(boxes, anchors), anchors), boxes)
+
+
+def test_intersection_is_in_square_pixels() -> None:
+    a = torch.tensor([[0.0, 0.0, 4.0, 4.0]])
+    b = torch.tensor([[1.0, 2.0, 9.0, 9.0], [4.0, 0.0, 8.0, 4.0]])  # the second only touches
+    assert box_intersection(a, b).tolist() == [[6.0, 0.0]]
+
+
+def test_decode_limits_growth_if_asked_to() -> None:
+    anchor = torch.tensor([[0.0, 0.0, 16.0, 16.0]])
+    grown = decode_boxes(torch.tensor([[0.0, 0.0, 9.0, 0.0]]), anchor, SCALE_CLAMP)
+    torch.testing.assert_close(grown, torch.tensor([[-492.0, 0.0, 508.0, 16.0]]))  # 1000 px wide
+
+
+def test_coding_equals_torchvisions() -> None:
+    utils = pytest.importorskip("torchvision.models.detection._utils")
+    coder = utils.BoxCoder((1.0, 1.0, 1.0, 1.0))
+    generator = torch.Generator().manual_seed(2)
+    corner = torch.rand(2, 40, 2, generator=generator) * 300
+    boxes = torch.cat([corner, corner + torch.rand(2, 40, 2, generator=generator) * 90 + 2], -1)
+    deltas = encode_boxes(boxes[0], boxes[1])
+    torch.testing.assert_close(deltas, coder.encode_single(boxes[0], boxes[1]))
+    deltas = deltas * 3
+    torch.testing.assert_close(
+        decode_boxes(deltas, boxes[1], SCALE_CLAMP), coder.decode_single(deltas, boxes[1])
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Dict, Tuple
 
 __all__ = ["CONFIGS", "EfficientDetConfig"]
@@ -107,15 +107,8 @@ def _standard(
 def _lite(
     name: str, size: int, backbone: str, channels: int, cells: int, repeats: int, scale: float
 ) -> EfficientDetConfig:
-    return EfficientDetConfig(
-        f"efficientdet-{name}",
-        (size, size),
-        f"efficientnet-{backbone}",
-        channels,
-        cells,
-        repeats,
-        "sum",
-        scale,
+    return replace(
+        _standard(name, size, backbone, channels, cells, repeats, "sum", scale),
         activation="relu6",
         mean=(127.0, 127.0, 127.0),
         std=(128.0, 128.0, 128.0),

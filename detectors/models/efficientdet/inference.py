@@ -6,35 +6,18 @@ B images of H x W pixels, K candidates, D detections. Boxes are xyxy pixels of t
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import List, NoReturn, Sequence, Tuple, Union
+from typing import List, NoReturn, Tuple, Union
 
-import torch
 from torch import Tensor, nn
 
 from detectors.anchors import ASPECTS, pyramid_anchors
+from detectors.layers import Normalise
 from detectors.models.efficientdet.config import EfficientDetConfig
 from detectors.models.efficientdet.network import EfficientDetNetwork, build_network
 from detectors.models.efficientdet.training import for_training
 from detectors.postprocess import Candidates, Detections, Postprocess, PostprocessConfig
 
 __all__ = ["EfficientDet", "build_efficientdet"]
-
-
-class Normalise(nn.Module):
-    """RGB values 0..255 to the network's input, in the network's precision."""
-
-    mean: Tensor
-    scale: Tensor
-
-    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
-        scale = torch.tensor([1 / value for value in std]).view(3, 1, 1)
-        self.register_buffer("scale", scale, persistent=False)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) uint8 or float, 0..255 -> the same shape, (value - mean) / std."""
-        return (images.to(self.mean.dtype) - self.mean) * self.scale
 
 
 class EfficientDet(nn.Module):

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
-import warnings
 from typing import Any
 
 import pytest
@@ -12,15 +10,6 @@ import torch
 
 from detectors import efficientdet
 from detectors.backbones.timm_features import TimmFeatures
-
-
-@pytest.fixture(scope="module")
-def timm() -> Any:
-    if importlib.util.find_spec("timm") is None:
-        pytest.skip("timm is not installed")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it scripts functions on import
-        return importlib.import_module("timm")
 
 
 def test_resnet18_feeds_efficientdet(timm: Any) -> None:

@@ -1,0 +1,97 @@
+"""Which box each anchor belongs to, and whether it counts as object, background or neither.
+
+B images, N anchors or proposals, G boxes after padding. Boxes are xyxy pixels. Label -1 with a zero
+box is padding; -1 with a real box is a region to ignore (a crowd, a part, a difficult object).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple, Optional
+
+import torch
+from torch import Tensor
+
+from detectors.boxes import box_area, box_intersection
+
+__all__ = ["IGNORE", "NEGATIVE", "POSITIVE", "MatchConfig", "Matches", "match_boxes"]
+
+IGNORE, NEGATIVE, POSITIVE = -1, 0, 1
+
+
+class Matches(NamedTuple):
+    """One entry for each anchor."""
+
+    index: Tensor  # type: ignore[assignment]  # hides tuple.index, which nobody needs
+    """(B, N) int32, row of the box with the largest IoU; 0 where none overlaps."""
+    state: Tensor
+    """(B, N) int32: IGNORE, NEGATIVE or POSITIVE."""
+
+
+@dataclass(frozen=True)
+class MatchConfig:
+    """What counts as object and as background."""
+
+    positive: float = 0.7
+    """Object from this IoU on."""
+    negative: float = 0.3
+    """Background below this IoU; ignored in between."""
+    low_quality: bool = False
+    """The best anchors of each box are positive whatever their IoU."""
+    ignore: float = 0.5
+    """Background with this share of its area inside one region to ignore is ignored."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.negative <= self.positive <= 1:
+            raise ValueError(
+                "matching thresholds must be 0 <= negative <= positive <= 1, got"
+                f" negative {self.negative}, positive {self.positive}"
+            )
+        if not 0 < self.ignore <= 1:
+            raise ValueError(f"matching.ignore must be over 0, up to 1, got {self.ignore}")
+
+
+def match_boxes(
+    anchors: Tensor,
+    boxes: Tensor,
+    labels: Tensor,
+    config: MatchConfig,
+    allowed: Optional[Tensor] = None,
+) -> Matches:
+    """Match anchors with boxes by IoU (Faster R-CNN, arXiv:1506.01497, sec. 3.1.2).
+
+    A low-quality match needs an overlap, and takes the box that overlaps the anchor most, as
+    detectron2's does, not the box whose best anchor it is.
+
+    Args:
+        anchors: (N, 4), or (B, N, 4) where each image has its own.
+        boxes: (B, G, 4).
+        labels: (B, G) integers.
+        config: thresholds.
+        allowed: (N,) or (B, N) bool; others are ignored and no box's best. None = all.
+
+    Returns:
+        Matches; images without boxes have background only.
+    """
+    common = box_intersection(anchors, boxes)  # (B, N, G)
+    area = box_area(anchors)[..., None]  # (B, N, 1) or (N, 1)
+    union = area + box_area(boxes)[:, None, :] - common
+    zero = torch.zeros_like(common)
+    is_box = (labels >= 0)[:, None, :]  # (B, 1, G)
+    iou = torch.where(is_box & (union > 0), common / union, zero)
+    covered = torch.where(is_box | (area <= 0), zero, common / area)
+    if allowed is not None:
+        iou = torch.where(allowed[..., None], iou, zero)
+    best, index = iou.max(dim=-1)  # (B, N)
+
+    positive = best >= config.positive
+    if config.low_quality:
+        best_of_box = iou.amax(dim=1, keepdim=True)  # (B, 1, G)
+        positive = positive | ((iou == best_of_box) & (best_of_box > 0)).any(dim=-1)
+    negative = (best < config.negative) & (covered.amax(dim=-1) < config.ignore)
+    if allowed is not None:
+        positive, negative = positive & allowed, negative & allowed
+    state = torch.full_like(index, IGNORE, dtype=torch.int32)
+    state = torch.where(negative, torch.full_like(state, NEGATIVE), state)
+    state = torch.where(positive, torch.full_like(state, POSITIVE), state)
+    return Matches(index.int(), state)
