@@ -6,7 +6,7 @@ import ast
 import subprocess
 import sys
 from pathlib import Path
-from typing import Dict, Iterator, List, Set, Tuple
+from typing import Dict, Iterator, List, Sequence, Set, Tuple
 
 import pytest
 
@@ -40,6 +40,17 @@ THIRD_PARTY: Dict[str, Set[str]] = {
     "poptorch_host": {"torch", "torch_geometric"},  # torch_geometric: only if the user has it
     "data": {"torch", "numpy", "PIL", "pycocotools", "albumentations", "lightning"},
 }
+
+HEAVY = (
+    "lightning",
+    "albumentations",
+    "pycocotools",
+    "timm",
+    "torchvision",
+    "cv2",
+    "matplotlib",
+    "omegaconf",
+)
 
 
 def sources(folder: str) -> List[Path]:
@@ -128,26 +139,23 @@ def test_separate_packages_need_little(package: str) -> None:
     assert wrong == []
 
 
-def test_importing_detectors_pulls_in_no_heavy_library() -> None:
-    heavy = [
-        "lightning",
-        "albumentations",
-        "pycocotools",
-        "timm",
-        "torchvision",
-        "cv2",
-        "omegaconf",
-    ]
-    program = f"import sys, detectors; print([name for name in {heavy} if name in sys.modules])"
-    result = subprocess.run(
+def loaded_by(statement: str, names: Sequence[str]) -> str:
+    """Those of `names` that a fresh interpreter has loaded after a statement, as a list's text."""
+    program = f"{statement}; import sys; print([name for name in {names!r} if name in sys.modules])"
+    done = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    assert result.stdout.strip() == "[]"
+    return done.stdout.strip()
+
+
+def test_importing_detectors_loads_neither_torch_nor_a_heavy_library() -> None:
+    assert loaded_by("import detectors", ("torch", *HEAVY)) == "[]"
+
+
+def test_what_a_model_is_built_from_loads_no_heavy_library() -> None:
+    modules = "detectors.models.efficientdet.inference, detectors.splits"
+    assert loaded_by(f"import {modules}", HEAVY) == "[]"
 
 
 def test_importing_ours_leaves_the_name_poptorch_alone() -> None:
-    program = "import sys, detectors, poptorch_host; print('poptorch' in sys.modules)"
-    result = subprocess.run(
-        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    assert result.stdout.strip() == "False"
+    assert loaded_by("import detectors.splits, poptorch_host", ("poptorch",)) == "[]"
