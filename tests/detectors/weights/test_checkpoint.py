@@ -188,7 +188,7 @@ def test_files_that_are_something_else_are_told(
     _require(suffix)
     path = tmp_path / f"x{suffix}"
     path.write_bytes(content)
-    with pytest.raises(ValueError, match=rf"\({len(content)} bytes\) is damaged") as caught:
+    with pytest.raises(ValueError, match=rf"\({len(content)} bytes.*\) is damaged") as caught:
         read_tensor_file(path)
     assert len(str(caught.value).splitlines()) == 1
 
