@@ -25,6 +25,7 @@ __all__ = [
     "SeparableConv2d",
     "batch_norm",
     "max_pool_same",
+    "require_size",
 ]
 
 BN_EPS = 1e-3  # as automl; torch's 1e-5 changes converted networks
@@ -152,6 +153,20 @@ class FrozenBatchNorm2d(Float32Buffers):
         scale = self.weight * (self.running_var + self.eps).rsqrt()  # (C,)
         shift = self.bias - self.running_mean * scale
         return torch.addcmul(shift.to(x.dtype).view(-1, 1, 1), x, scale.to(x.dtype).view(-1, 1, 1))
+
+
+def require_size(images: Tensor, image_size: Tuple[int, int], name: str) -> None:
+    """Raise unless images (..., H, W) have the size that the anchors of model `name` are made for.
+
+    Raises:
+        ValueError: they have another one.
+    """
+    size = (images.shape[-2], images.shape[-1])
+    if size != image_size:
+        raise ValueError(
+            f"{name} expects images of {image_size} (height, width), got {size};"
+            f" letterbox them, or build it with image_size={size}"
+        )
 
 
 class Normalise(nn.Module):

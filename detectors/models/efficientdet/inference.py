@@ -11,7 +11,7 @@ from typing import List, NoReturn, Tuple, Union
 from torch import Tensor, nn
 
 from detectors.anchors import ASPECTS, pyramid_anchors
-from detectors.layers import Normalise
+from detectors.layers import Normalise, require_size
 from detectors.models.efficientdet.config import EfficientDetConfig
 from detectors.models.efficientdet.network import EfficientDetNetwork, build_network
 from detectors.models.efficientdet.training import for_training
@@ -99,12 +99,7 @@ class EfficientDet(nn.Module):
 
     def predict(self, images: Tensor) -> Tuple[List[Tensor], List[Tensor]]:
         """The network's outputs for images of 0..255; shapes as `EfficientDetNetwork.forward`."""
-        size = (images.shape[-2], images.shape[-1])
-        if size != self.config.image_size:
-            raise ValueError(
-                f"{self.config.name} expects images of {self.config.image_size} (height, width),"
-                f" got {size}; letterbox them, or build it with image_size={size}"
-            )
+        require_size(images, self.config.image_size, self.config.name)
         out: Tuple[List[Tensor], List[Tensor]] = self.network(self.normalise(images))
         return out
 

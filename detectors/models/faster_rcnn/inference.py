@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from detectors.boxes import SCALE_CLAMP, box_area, clip_boxes, decode_boxes
-from detectors.layers import Normalise
+from detectors.layers import Normalise, require_size
 from detectors.models.faster_rcnn.box_head import from_units
 from detectors.models.faster_rcnn.config import FasterRCNNConfig
 from detectors.models.faster_rcnn.network import FasterRCNNNetwork, build_network
-from detectors.models.faster_rcnn.rpn import Proposals, build_anchors, require_size
+from detectors.models.faster_rcnn.rpn import Proposals, build_anchors
 from detectors.models.faster_rcnn.training import FasterRCNNTraining
 from detectors.postprocess import (
     Candidates,
@@ -158,7 +158,7 @@ class FasterRCNN(nn.Module):
 
     def predict(self, images: Tensor) -> Tuple[Tensor, Tensor, Tensor]:
         """Class logits (B, R, C + 1), box deltas (B, R, C, 4) and proposals (B, R, 4)."""
-        require_size(images, self.config)
+        require_size(images, self.config.image_size, self.config.name)
         features, objectness, deltas = self.network(self.normalise(images))
         proposals = self.proposals(objectness, deltas)
         return (*self.network.classify(features, proposals), proposals)

@@ -18,7 +18,7 @@ from detectors.models.faster_rcnn.config import STRIDE, FasterRCNNConfig
 from detectors.postprocess import gather_rows
 from poplar_ops import nms, topk_select
 
-__all__ = ["RPN", "Proposals", "build_anchors", "require_size"]
+__all__ = ["RPN", "Proposals", "build_anchors"]
 
 LEVEL = 4  # of the pyramid that the features would be: stride 2**4
 LOWEST = -torch.finfo(torch.float32).max
@@ -71,16 +71,6 @@ def build_anchors(config: FasterRCNNConfig) -> Tensor:
     cell = rounded_cell if config.anchors.version == "v1" else exact_cell
     cells = level_size(config.image_size, LEVEL)
     return grid_anchors(cell(config.anchors.sizes, config.anchors.ratios), cells, STRIDE)
-
-
-def require_size(images: Tensor, config: FasterRCNNConfig) -> None:
-    """Raise unless images (..., H, W) have the size that the anchors are made for."""
-    size = (images.shape[-2], images.shape[-1])
-    if size != config.image_size:
-        raise ValueError(
-            f"{config.name} expects images of {config.image_size} (height, width), got {size};"
-            f" letterbox them, or build it with image_size={size}"
-        )
 
 
 class Proposals(nn.Module):

@@ -11,11 +11,11 @@ from typing import Tuple
 import torch
 from torch import Tensor, nn
 
-from detectors.layers import Normalise
+from detectors.layers import Normalise, require_size
 from detectors.models.faster_rcnn.config import FasterRCNNConfig
 from detectors.models.faster_rcnn.criterion import Truth, draw_regions, region_losses, rpn_losses
 from detectors.models.faster_rcnn.network import FasterRCNNNetwork
-from detectors.models.faster_rcnn.rpn import Proposals, build_anchors, require_size
+from detectors.models.faster_rcnn.rpn import Proposals, build_anchors
 from poplar_ops.runtime import poptorch
 
 __all__ = ["LOSSES", "FasterRCNNTraining"]
@@ -65,7 +65,7 @@ class FasterRCNNTraining(nn.Module):
         Raises:
             ValueError: the images have another size than the anchors are made for.
         """
-        require_size(images, self.config)
+        require_size(images, self.config.image_size, self.config.name)
         truth = Truth(gt_boxes.float(), gt_labels, keys)
         features, objectness, deltas = self.network(self.normalise(images))
         anchors = self.proposals.anchors()
