@@ -98,17 +98,21 @@ setup(
         "rich>=12",
     ],
     extras_require={
+        # 2.6.2 and 2.6.3 were malicious uploads (GHSA-w37p-236h-pfx3)
+        "train": ["lightning>=2.3,!=2.6.2,!=2.6.3", "pycocotools>=2.0.6"],
         "coco": ["pycocotools>=2.0.6"],
         "timm": ["timm>=0.9"],
         "augment": ["albumentations>=1.4,<2.1", "opencv-python-headless<5"],
         "test": [
             "pytest>=7",
+            "lightning>=2.3,!=2.6.2,!=2.6.3",
+            "tensorboard>=2.10",
             "pycocotools>=2.0.6",
             "timm>=0.9",
             "albumentations>=1.4,<2.1",
             "opencv-python-headless<5",
         ],
-        "peers": ["effdet>=0.4.1", "torchvision>=0.15.2"],
+        "peers": ["effdet>=0.4.1", "torchvision>=0.15.2", "faster-coco-eval>=1.6"],
         "lint": ["ruff", "mypy", "clang-format", "types-PyYAML"],
     },
 )

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import poptorch_host as poptorch
+    import poptorch_host.host  # noqa: F401  # as `poptorch.host`
 
 __all__ = ["IS_HOST", "poptorch"]
 

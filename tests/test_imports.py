@@ -26,11 +26,12 @@ ALLOWED: Dict[str, Set[str]] = {
 # library -> the only places that may import it, in folders or files
 ONE_PLACE: Dict[str, Tuple[str, ...]] = {
     "poptorch": ("poplar_ops/runtime.py",),
-    "omegaconf": ("detectors/experiment/recipe.py",),
+    "omegaconf": ("detectors/experiment/structured.py",),
     "rich": ("detectors/experiment/console.py",),
     "safetensors": ("detectors/weights/tensor_file.py",),
     "timm": ("detectors/backbones/timm_features.py",),
     "pycocotools": ("data/evaluation/coco.py",),
+    "faster_coco_eval": ("data/evaluation/coco.py",),
     "albumentations": ("data/albumentations.py",),
     "lightning": ("detectors/experiment", "data/datamodule.py", "train.py"),
 }
@@ -38,13 +39,22 @@ ONE_PLACE: Dict[str, Tuple[str, ...]] = {
 # what each package may import at all, beyond the standard library and itself
 THIRD_PARTY: Dict[str, Set[str]] = {
     "poptorch_host": {"torch", "torch_geometric"},  # torch_geometric: only if the user has it
-    "data": {"torch", "numpy", "PIL", "pycocotools", "albumentations", "lightning"},
+    "data": {
+        "torch",
+        "numpy",
+        "PIL",
+        "pycocotools",
+        "faster_coco_eval",
+        "albumentations",
+        "lightning",
+    },
 }
 
 HEAVY = (
     "lightning",
     "albumentations",
     "pycocotools",
+    "faster_coco_eval",
     "timm",
     "torchvision",
     "cv2",

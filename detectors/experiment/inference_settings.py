@@ -12,7 +12,7 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Dict, Sequence
 
-from detectors.experiment.recipe import find_recipe, load_recipe
+from detectors.experiment.structured import fill_schema, find_recipe
 
 if TYPE_CHECKING:
     from poplar_ops.runtime import poptorch
@@ -125,7 +125,7 @@ def load_settings(model: str, config: str, overrides: Sequence[str] = ()) -> Inf
         path = Path(config)
     else:
         path = find_recipe(RECIPES, config, "--config", prefix=f"{model}_")
-    return load_recipe(InferenceSettings, path, overrides)
+    return fill_schema(InferenceSettings, path, overrides)
 
 
 def poptorch_options(settings: InferenceSettings) -> poptorch.Options:
