@@ -48,7 +48,6 @@ class AlbumentationsTransform:
 
     def __init__(self, pipeline: Any) -> None:
         package = library()
-        self.package = package
         boxes = package.BboxParams(format="pascal_voc")
         with warnings.catch_warnings():  # one that changes only colours is welcome too
             warnings.filterwarnings("ignore", message="Got processor for bboxes, but no transform")
@@ -122,6 +121,6 @@ def load_pipeline(path: Path) -> AlbumentationsTransform:
         RuntimeError: albumentations is not installed.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"augment.pipeline {path}: no such file (A.save writes one)")
+        raise FileNotFoundError(f"augment.compose {path}: no such file (A.save writes one)")
     form = "json" if path.suffix == ".json" else "yaml"
     return AlbumentationsTransform(library().load(str(path), data_format=form))

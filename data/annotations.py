@@ -215,6 +215,8 @@ class AnnotatedImages:
             raise UnreadableImageError(f"{self.path(index)}: {error}") from None
         height, width = image.shape[1:]
         boxes = np.clip(table.boxes[rows], 0, [width, height, width, height]).astype(np.float32)
+        # Nothing is left of a box where the annotated size was wrong: `data.probing` counts these.
+        kept &= (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
         return Sample(
             image,
             str(table.names[index]),

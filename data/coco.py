@@ -15,12 +15,13 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tup
 
 from data.annotations import Annotations, BoxList, pack
 from data.defects import DefectReport, keep_box, note_shared
+from data.download import how_to_get
 
 __all__ = ["CocoSplits", "read_coco"]
 
 LAYOUT = """  {root}/annotations/instances_{name}.json
   {root}/{name}/000000000139.jpg
-get it (20 GB, checked by MD5): python -m data.download coco2017 {root}
+{get}
 or name the place: data.root=DIR"""
 
 
@@ -111,7 +112,8 @@ def read_part(root: Path, name: str) -> Part:
         return Part(where, content, there[0])
     tried = " or ".join(str(path) for path, _ in places)
     raise FileNotFoundError(
-        f"no annotations at {tried}; expected\n" + LAYOUT.format(root=root, name=name)
+        f"no annotations at {tried}; expected\n"
+        + LAYOUT.format(root=root, name=name, get=how_to_get("coco2017", root))
     )
 
 

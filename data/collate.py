@@ -7,7 +7,7 @@ beside the batch and never enters the graph.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import List, NamedTuple, Sequence, Tuple
+from typing import List, NamedTuple, Sequence, Tuple, Union
 
 import torch
 from torch import Tensor
@@ -38,6 +38,8 @@ class Placement:
     """Whether the picture was mirrored, left to right, before it was placed."""
     cut: int = 0
     """Boxes of which nothing was left in the network's input."""
+    instead_of: str = ""
+    """Name of a picture that could not be read, in whose place this one came."""
 
 
 class Placed(NamedTuple):
@@ -75,6 +77,11 @@ class Batch(NamedTuple):
     def tensors(self) -> Tuple[Tensor, Tensor, Tensor, Tensor]:
         """What a training module's forward takes."""
         return self.images, self.boxes, self.labels, self.keys
+
+    def to(self, device: Union[str, torch.device]) -> Batch:
+        """The same with its tensors on a device; Lightning moves a batch by this."""
+        images, boxes, labels, keys = (tensor.to(device) for tensor in self.tensors)
+        return self._replace(images=images, boxes=boxes, labels=labels, keys=keys)
 
 
 def place(

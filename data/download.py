@@ -17,7 +17,7 @@ from typing import Dict, List, Optional, Sequence, Tuple
 from data.extraction import extract
 from data.fetching import fetch, free_bytes
 
-__all__ = ["DATASETS", "Part", "download", "main"]
+__all__ = ["DATASETS", "Part", "download", "how_to_get", "main"]
 
 VOC = (
     "https://thor.robots.ox.ac.uk/pascal/VOC/",
@@ -119,6 +119,22 @@ DATASETS: Dict[str, List[Part]] = {
         ),
     ],
 }
+
+
+def how_to_get(name: str, folder: Path) -> str:
+    """The command for a dataset, and its archives with size and checksum, in two lines."""
+    parts = DATASETS[name]
+    archives = [f"{part.file} {in_words(part.bytes)} md5 {part.md5[:8]}…" for part in parts]
+    total = in_words(sum(part.bytes for part in parts))
+    return (
+        f"get it ({total}): python -m data.download {name} {folder}\n"
+        f"  archives: {', '.join(archives)}"
+    )
+
+
+def in_words(size: int) -> str:
+    """`460 MB`"""
+    return f"{size / 1e9:.1f} GB" if size >= 10**9 else f"{size / 1e6:.0f} MB"
 
 
 def done_mark(folder: Path, part: Part) -> Path:

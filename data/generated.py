@@ -112,11 +112,15 @@ def paint(
 
 
 def write_pictures(
-    folder: Path, count: int, size: Tuple[int, int] = (480, 640), seed: int = 0
+    folder: Path,
+    count: int,
+    size: Tuple[int, int] = (480, 640),
+    seed: int = 0,
+    noise: int = 256,
 ) -> None:
     """Write generated pictures as PNG files."""
     folder.mkdir(parents=True, exist_ok=True)
-    images = GeneratedImages(count, size, seed)
+    images = GeneratedImages(count, size, seed, noise)
     for index in range(count):
         sample = images[index]
         Image.fromarray(sample.image.permute(1, 2, 0).contiguous().numpy()).save(
@@ -128,6 +132,8 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m data.generated", description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--count", type=int, default=6)
+    parser.add_argument("--size", type=int, nargs=2, default=(480, 640), help="height width")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--noise", type=int, default=256, help="grey values of the ground")
     asked = parser.parse_args()
-    write_pictures(asked.folder, asked.count, seed=asked.seed)
+    write_pictures(asked.folder, asked.count, tuple(asked.size), asked.seed, asked.noise)

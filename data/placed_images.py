@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from typing import Callable, Optional, Sequence
+from typing import Callable, Optional, Sequence, Tuple
 
 from data.annotations import Dataset
 from data.augmentation import Augmentation, augment_sample
 from data.collate import Batch, Placed, collate
 from data.fitting import Fit, fit_sample
 from data.randomness import key_of
+from data.reading import UnreadableImageError
 from data.sample import Sample
 
 __all__ = ["EvaluationImages", "TrainingImages", "collator"]
+
+MAX_ATTEMPTS = 10  # of so many drawn at random some can be read, or the disk is gone
 
 
 class TrainingImages:
@@ -25,6 +28,8 @@ class TrainingImages:
         augmentation: what is changed.
         seed: of everything random.
         first: a change before all others, given the picture's key; see `data.albumentations`.
+        skip_bad: a picture that can no longer be read is replaced by another, drawn from
+            (seed, draw); `Placement.instead_of` names it. Else it raises.
     """
 
     def __init__(
@@ -35,19 +40,20 @@ class TrainingImages:
         seed: int,
         *,
         first: Optional[Callable[[Sample, int], Sample]] = None,
+        skip_bad: bool = False,
     ) -> None:
         self.dataset = dataset
         self.fit = fit
         self.augmentation = augmentation
         self.seed = seed
         self.first = first
+        self.skip_bad = skip_bad
 
     def __len__(self) -> int:
         return len(self.dataset)
 
     def __getitem__(self, draw: int) -> Placed:
-        epoch, index = divmod(draw, len(self.dataset))
-        sample = self.dataset[index]
+        epoch, index, sample, bad = self.readable(draw)
         lost = 0
         if self.first is not None:
             changed = self.first(sample, key_of(self.seed, epoch, index))
@@ -56,8 +62,30 @@ class TrainingImages:
         placed = augment_sample(
             sample, self.fit, self.augmentation, seed=self.seed, epoch=epoch, index=index
         )
-        placement = replace(placed.placement, cut=placed.placement.cut + lost)
-        return placed._replace(placement=placement)
+        cut = placed.placement.cut + lost
+        return placed._replace(placement=replace(placed.placement, cut=cut, instead_of=bad))
+
+    def readable(self, draw: int) -> Tuple[int, int, Sample, str]:
+        """A draw's epoch, picture and sample; another picture's where it cannot be read, and then
+        the name of the one that cannot.
+
+        Raises:
+            RuntimeError: it cannot be read and is not to be skipped, or others cannot be either.
+        """
+        epoch, index = divmod(draw, len(self))
+        bad = ""
+        for attempt in range(MAX_ATTEMPTS):
+            try:
+                return epoch, index, self.dataset[index], bad
+            except UnreadableImageError as error:
+                if not self.skip_bad:
+                    raise RuntimeError(
+                        f"image cannot be read any more: {error}"
+                        "\ndata.skip_bad=true goes on with another in its place"
+                    ) from None
+                bad = bad or str(self.dataset.annotations.names[index])
+            index = key_of(self.seed, draw, attempt) % len(self)
+        raise RuntimeError(f"{MAX_ATTEMPTS} images in turn cannot be read, the first is {bad}")
 
 
 class EvaluationImages:

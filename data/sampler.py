@@ -11,7 +11,7 @@ from typing import Iterator, List, Tuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Order", "StepSampler"]
+__all__ = ["EpochSampler", "Order", "StepSampler"]
 
 
 class Order:
@@ -97,4 +97,30 @@ class StepSampler:
             yield from self.draws(step)
 
     def __len__(self) -> int:
-        return max(0, self.steps - self.start) * (self.images_per_step // self.replica[1])
+        """Draws of the whole run, those before `start` too: Lightning knows how many batches lie
+        behind a resumed run, and takes the length for those and the rest together.
+        """
+        return self.steps * (self.images_per_step // self.replica[1])
+
+
+class EpochSampler:
+    """Draws of one epoch, of the same order; for a loop that counts epochs itself.
+
+    Args:
+        order: of the pictures.
+    """
+
+    def __init__(self, order: Order) -> None:
+        self.order = order
+        self.number = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch; Lightning calls this before each."""
+        self.number = epoch
+
+    def __iter__(self) -> Iterator[int]:
+        first = self.number * self.order.length
+        return iter([first + int(index) for index in self.order.epoch(self.number)])
+
+    def __len__(self) -> int:
+        return self.order.length

@@ -21,6 +21,8 @@ from data.voc_xml import Sheet, read_sheet
 
 __all__ = ["VocSplits", "read_voc"]
 
+ANY_SIZE = (2**31, 2**31)
+
 
 class VocSplits(NamedTuple):
     """What `read_voc` found; `data.annotations.AnnotatedImages` makes a dataset of a split."""
@@ -225,7 +227,7 @@ def note_classes(names: Sequence[str], trained: Set[str], split: str, report: De
         if len(same) > 1:
             target, *others = sorted(same, key=lambda name: (name != name.lower(), name))
             alias = ", ".join(f"{other}: {target}" for other in others)
-            report.add("only_case", " and ".join(same), f"data.classes_alias={{{alias}}}")
+            report.add("only_case", " and ".join(sorted(same)), f"data.classes_alias={{{alias}}}")
     for name in names:
         if name not in trained:
             report.add("not_trained", name, f"split {split}")
@@ -244,12 +246,13 @@ def box_list(root: Path, page: Page, labels: Mapping[str, int], report: DefectRe
     """A page's boxes, the bad ones noted and left out."""
     size = page.sheet.size or image_size(root / page.image)
     image = BoxList(page.image, 0, size, [], [], [], [], [])
+    canvas = size if min(size) else ANY_SIZE  # a picture without a size is named as unreadable
     seen = set()
     for thing in page.sheet.things:
         if thing.name not in labels:
             report.add("unknown_class", thing.where, thing.name)
             continue
-        box = keep_box(thing.box, size, report, thing.where)
+        box = keep_box(thing.box, canvas, report, thing.where)
         if box is None:
             continue
         if (thing.name, box) in seen:

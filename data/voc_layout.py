@@ -16,15 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Dict, List, Optional, Sequence
 
+from data.download import how_to_get
 from data.folder import is_image, natural_key
 
 __all__ = ["ImageIndex", "LAYOUT", "VocFolder", "find_folder", "set_members"]
 
-LAYOUT = """  {root}/VOC2007/Annotations/000001.xml
-  {root}/VOC2007/ImageSets/Main/trainval.txt test.txt
-  {root}/VOC2007/JPEGImages/000001.jpg
-  {root}/VOC2012/...
-get it (2.9 GB, checked by MD5): python -m data.download voc0712 {root}
+LAYOUT = """  {root}/VOC2007/Annotations/000001.xml JPEGImages/000001.jpg
+  {root}/VOC2007/ImageSets/Main/trainval.txt test.txt, and VOC2012 likewise
+{get}
 or name the place: data.root=DIR"""
 OWN_LAYOUT = """  {root}/Annotations/*.xml   (or xml files in any folder below)
   {root}/JPEGImages/*.jpg    (or pictures in any folder below)
@@ -84,7 +83,7 @@ def find_folder(root: Path, name: str) -> VocFolder:
                 return tree_at(path, official=True)
         raise FileNotFoundError(
             f"no {folder} at {' or '.join(str(path) for path in tried)}; expected\n"
-            + LAYOUT.format(root=root)
+            + LAYOUT.format(root=root, get=how_to_get("voc0712", root))
         )
     if not root.is_dir():
         raise FileNotFoundError(

@@ -2,4 +2,4 @@
 
 from __future__ import annotations
 
-__all__ = ["coco", "found", "intervals", "ranking", "scores", "voc"]
+__all__ = ["coco", "found", "intervals", "ranking", "results", "scores", "stored", "voc"]

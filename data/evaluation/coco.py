@@ -2,13 +2,15 @@
 
 C classes, I pictures, T = 10 thresholds of IoU, 0.50 to 0.95. VOC's difficult boxes are not asked
 for here either; COCO's own rule for crowds holds. pycocotools prints; here it is silent.
+
+faster-coco-eval, where it is installed and asked for, gives the same numbers sooner.
 """
 
 from __future__ import annotations
 
 import contextlib
 import io
-from typing import Any, Dict, List, NamedTuple
+from typing import Any, Dict, List, NamedTuple, Sequence, Tuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,10 +19,11 @@ from data.annotations import Annotations
 from data.evaluation.found import Found
 from data.evaluation.ranking import Ranking
 
-__all__ = ["STATISTICS", "CocoScores", "ap_101", "evaluate"]
+__all__ = ["BACKENDS", "STATISTICS", "CocoScores", "ap_101", "evaluate", "require"]
 
 Floats = NDArray[np.float64]
 
+BACKENDS = ("pycocotools", "faster-coco-eval")
 STATISTICS = ("AP", "AP50", "AP75", "APs", "APm", "APl") + (
     "AR1",
     "AR10",
@@ -32,6 +35,10 @@ STATISTICS = ("AP", "AP50", "AP75", "APs", "APm", "APl") + (
 """COCO's twelve numbers in pycocotools' order; s, m, l are small, medium and large objects."""
 ALL_AREAS, MOST = 0, 2  # indices of pycocotools' area range "all" and of 100 detections a picture
 MISSING = """the COCO metric needs pycocotools: pip install "pycocotools>=2.0.6" """.strip()
+MISSING_FASTER = (
+    "evaluate.coco_backend=faster-coco-eval needs Python 3.10 and pip install faster-coco-eval;"
+    " evaluate.coco_backend=pycocotools gives the same numbers later"
+)
 
 
 class CocoScores(NamedTuple):
@@ -44,55 +51,98 @@ class CocoScores(NamedTuple):
     class_ap50: Floats
     """(C,)."""
     rankings: List[Ranking]
-    """C of them: its matches, for resampling."""
+    """C of them: pycocotools' matches, for resampling; none where they were not asked for."""
 
 
-def evaluate(annotations: Annotations, found: Found) -> CocoScores:
+def evaluate(
+    annotations: Annotations,
+    found: Found,
+    backend: str = "pycocotools",
+    *,
+    with_rankings: bool = True,
+) -> CocoScores:
     """Judge all detections, 100 a picture at most.
 
+    Args:
+        annotations: the truth.
+        found: detections of the same pictures.
+        backend: of `BACKENDS`.
+        with_rankings: whether the matches are asked for; faster-coco-eval does not give them, so
+            they cost a quarter of pycocotools' time there.
+
     Raises:
-        RuntimeError: pycocotools is not installed.
+        ValueError: unknown backend.
+        RuntimeError: the backend is not installed.
     """
-    try:
-        from pycocotools.coco import COCO
-        from pycocotools.cocoeval import COCOeval
-    except ImportError as error:
-        raise RuntimeError(MISSING) from error
-
-    class Judge(COCOeval):  # type: ignore[misc]  # pycocotools has no types
-        def _prepare(self) -> None:
-            super()._prepare()  # sets `ignore` from `iscrowd` alone
-            for boxes in self._gts.values():
-                for box in boxes:
-                    box["ignore"] = box["ignore"] or box["difficult"]
-
+    order = np.argsort(annotations.image_ids, kind="stable")  # pictures are visited by their id
     with contextlib.redirect_stdout(io.StringIO()):
-        sets = [COCO(), COCO()]
-        order = np.argsort(annotations.image_ids, kind="stable")  # it visits pictures by their id
-        ranks = np.empty_like(order)
-        ranks[order] = np.arange(len(order))
-        for one, entries in zip(sets, (truth_entries(annotations), found_entries(found))):
-            for entry in entries:
-                entry["image_id"] = int(ranks[entry["image_id"]]) + 1
-            one.dataset = {
-                "images": [{"id": place + 1} for place in range(len(annotations))],
-                "categories": [{"id": label + 1} for label in range(len(annotations.class_names))],
-                "annotations": entries,
-            }
-            one.createIndex()
-        judge = Judge(*sets, "bbox")
+        judge = opened(annotations, found, order, backend)
         judge.evaluate()
         judge.accumulate()
         judge.summarize()
+        matched = judge
+        if with_rankings and backend != "pycocotools":
+            matched = opened(annotations, found, order, "pycocotools")
+            matched.params.areaRng = matched.params.areaRng[ALL_AREAS : ALL_AREAS + 1]
+            matched.evaluate()
     statistics = {name: or_nan(value) for name, value in zip(STATISTICS, judge.stats)}
     precision = judge.eval["precision"][..., ALL_AREAS, MOST]  # (T, 101, C)
     precision = np.where(precision > -1, precision, np.nan)
+    classes = len(annotations.class_names)
     return CocoScores(
         statistics,
         precision.mean(axis=(0, 1)),
         precision[0].mean(axis=0),
-        rankings(judge, order, len(annotations.class_names)),
+        rankings(matched, order, classes) if with_rankings else [],
     )
+
+
+def require(backend: str) -> Tuple[Any, Any]:
+    """A backend's `COCO` and `COCOeval`; raises as `evaluate` does."""
+    if backend not in BACKENDS:
+        raise ValueError(
+            f"evaluate.coco_backend must be one of {', '.join(BACKENDS)}, got '{backend}'"
+        )
+    try:
+        if backend == "pycocotools":
+            from pycocotools.coco import COCO
+            from pycocotools.cocoeval import COCOeval
+        else:
+            from faster_coco_eval import COCO
+            from faster_coco_eval import COCOeval_faster as COCOeval
+    except ImportError as error:
+        raise RuntimeError(MISSING if backend == "pycocotools" else MISSING_FASTER) from error
+    return COCO, COCOeval
+
+
+def opened(annotations: Annotations, found: Found, order: NDArray[np.int64], backend: str) -> Any:
+    """A `COCOeval` of a backend that has not evaluated yet; pictures are numbered by `order`."""
+    table, base = require(backend)
+
+    class Judge(base):  # type: ignore[misc, valid-type]  # neither has types
+        def _prepare(self) -> None:
+            super()._prepare()  # sets `ignore` from `iscrowd` alone
+            for box in self.cocoGt.anns.values():
+                box["ignore"] = int(box["ignore"] or box["difficult"])
+
+    sets = [table(), table()]
+    ranks = np.empty_like(order)
+    ranks[order] = np.arange(len(order))
+    for one, entries in zip(sets, (truth_entries(annotations), found_entries(found))):
+        for entry in entries:
+            entry["image_id"] = int(ranks[entry["image_id"]]) + 1
+        one.dataset = {
+            "images": [{"id": place + 1} for place in range(len(annotations))],
+            "categories": category_entries(annotations.class_names),
+            "annotations": entries,
+        }
+        one.createIndex()
+    return Judge(*sets, "bbox")
+
+
+def category_entries(names: Sequence[str]) -> List[Dict[str, Any]]:
+    """Labels from 1."""
+    return [{"id": label + 1, "name": name} for label, name in enumerate(names)]
 
 
 def or_nan(value: float) -> float:

@@ -1,4 +1,4 @@
-"""Detections of a whole dataset as flat arrays, from whatever they were written in.
+"""Detections of a whole dataset as flat arrays.
 
 M detections of all pictures. Boxes are xyxy, continuous pixels of the picture on disk.
 """
@@ -6,15 +6,14 @@ M detections of all pictures. Boxes are xyxy, continuous pixels of the picture o
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Dict, Iterable, List, Mapping, Sequence
+from typing import Dict, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from data.annotations import Annotations
-from data.formats import ImageDetections
 
-__all__ = ["Found", "from_coco_results", "from_images"]
+__all__ = ["Found", "checked", "rounded", "table"]
 
 
 @dataclass(frozen=True)
@@ -47,56 +46,15 @@ def table(rows: Sequence[Sequence[float]]) -> Found:
     return Found(places[:, 0], places[:, 1], values[:, 2].copy(), values[:, 3:].copy())
 
 
-def from_images(images: Iterable[ImageDetections], annotations: Annotations) -> Found:
-    """From `data.formats`' readers, or straight from a model; pictures are matched by `image_id`.
-
-    Raises:
-        ValueError: a picture that the dataset does not have, one that comes twice, or a label
-            beyond its classes.
-    """
-    places = {int(number): place for place, number in enumerate(annotations.image_ids)}
-    rows: List[Sequence[float]] = []
-    seen = set()
-    for image in images:
-        if image.image_id not in places:
-            raise ValueError(
-                f"detections are of image {image.image_id} ('{image.file}'), which is not among"
-                f" the dataset's {len(places)}: are they of another split?"
-            )
-        if image.image_id in seen:
-            raise ValueError(f"image {image.image_id} ('{image.file}') comes twice")
-        seen.add(image.image_id)
-        for label, score, box in zip(image.labels, image.scores, image.boxes):
-            rows.append((places[image.image_id], label, score, *box))
-    return checked(table(rows), annotations)
-
-
-def from_coco_results(
-    results: Sequence[Mapping[str, Any]],
-    annotations: Annotations,
-    category_labels: Mapping[int, int],
-) -> Found:
-    """From COCO results: `[{"image_id", "category_id", "bbox": [x, y, w, h], "score"}, ...]`.
+def rounded(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Boxes to the thousandth of a pixel, exactly as they come back from a COCO results file.
 
     Args:
-        results: the file's content.
-        annotations: of the dataset.
-        category_labels: category id -> label.
-
-    Raises:
-        ValueError: an image or category that the dataset does not have.
+        boxes: (M, 4).
     """
-    places = {int(number): place for place, number in enumerate(annotations.image_ids)}
-    rows: List[Sequence[float]] = []
-    for number, result in enumerate(results):
-        image, category = result["image_id"], result["category_id"]
-        if image not in places or category not in category_labels:
-            unknown = f"image_id {image}" if image not in places else f"category_id {category}"
-            raise ValueError(f"result {number}: {unknown} is not in the dataset")
-        x, y, width, height = result["bbox"]
-        corners = (x, y, x + width, y + height)
-        rows.append((places[image], category_labels[category], result["score"], *corners))
-    return checked(table(rows), annotations)
+    corners = np.round(boxes[:, :2], 3)
+    sides = np.round(boxes[:, 2:] - boxes[:, :2], 3)
+    return np.concatenate([corners, corners + sides], axis=1)
 
 
 def checked(found: Found, annotations: Annotations) -> Found:

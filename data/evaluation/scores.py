@@ -10,9 +10,11 @@ Scores are fractions here and in json, percent on screen. C classes.
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import dataclass
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,14 +24,42 @@ from data.evaluation import coco, voc
 from data.evaluation.found import Found
 from data.evaluation.intervals import Interval, Measure, intervals, paired_difference
 from data.evaluation.ranking import Ranking, Rule, average, average_precision, best_f1
+from data.formats.stream import open_part, publish
 
-__all__ = ["FLAVOURS", "ClassScores", "Scores", "compare", "evaluate"]
+__all__ = [
+    "FLAVOURS",
+    "ClassScores",
+    "Scores",
+    "compare",
+    "evaluate",
+    "flat",
+    "keys",
+    "with_interval",
+    "write_scores",
+]
 
 Floats = NDArray[np.float64]
 
 VOC_RULES: Dict[str, Rule] = {"voc07": voc.ap_07, "voc12": voc.ap_12}
 FLAVOURS = (*VOC_RULES, "coco")
 """What every key ends in."""
+FILE = "scores.json"
+
+
+def keys(flavours: Sequence[str]) -> List[str]:
+    """The keys that `evaluate` gives for some flavours.
+
+    Raises:
+        ValueError: unknown flavour, or none.
+    """
+    unknown = [name for name in flavours if name not in FLAVOURS]
+    if unknown or not flavours:
+        raise ValueError(
+            f"evaluate.flavours must be some of {', '.join(FLAVOURS)}, got {list(flavours)}"
+        )
+    voc_keys = [f"{key}_{name}" for name in VOC_RULES for key in ("AP50", "AP75", "AP")]
+    coco_keys = [f"{key}_coco" for key in coco.STATISTICS]
+    return [key for key in (*voc_keys, *coco_keys) if key.rpartition("_")[2] in flavours]
 
 
 @dataclass(frozen=True)
@@ -113,6 +143,7 @@ def evaluate(
     *,
     resamples: int = 300,
     seed: int = 0,
+    backend: str = "pycocotools",
 ) -> Scores:
     """Judge detections by every flavour that is asked for.
 
@@ -122,14 +153,13 @@ def evaluate(
         flavours: of `FLAVOURS`.
         resamples: for 95 % intervals of the APs at IoU 0.5 and of `AP_coco`; 0: none.
         seed: of the resampling.
+        backend: of `data.evaluation.coco.BACKENDS`.
 
     Raises:
         ValueError: unknown flavour.
         RuntimeError: "coco" without pycocotools.
     """
-    unknown = [name for name in flavours if name not in FLAVOURS]
-    if unknown or not flavours:
-        raise ValueError(f"flavours must be some of {', '.join(FLAVOURS)}, got {list(flavours)}")
+    keys(flavours)
     matched = voc.rankings(annotations, found)
     values: Dict[str, Interval] = {}
     by_class: List[Dict[str, Interval]] = [{} for _ in annotations.class_names]
@@ -143,22 +173,27 @@ def evaluate(
         values[f"AP75_{name}"] = exactly(everywhere[5])
         values[f"AP_{name}"] = exactly(average(everywhere))
     if "coco" in flavours:
-        result = coco.evaluate(annotations, found)
-        levels = range(len(voc.THRESHOLDS))
-        judged.add_measured("AP_coco", class_measure(result.rankings, levels, coco.ap_101))
-        judged.add_measured("AP50_coco", class_measure(result.rankings, [0], coco.ap_101))
+        result = coco.evaluate(annotations, found, backend, with_rankings=resamples > 0)
+        if resamples:
+            levels = range(len(voc.THRESHOLDS))
+            judged.add_measured("AP_coco", class_measure(result.rankings, levels, coco.ap_101))
+            judged.add_measured("AP50_coco", class_measure(result.rankings, [0], coco.ap_101))
         for name, value in result.statistics.items():  # pycocotools has the last word
-            key = f"{name}_coco"
-            values[key] = values.get(key, exactly(value))._replace(value=value)
+            put(values, f"{name}_coco", value)
         for row, ap, ap50 in zip(by_class, result.class_ap, result.class_ap50):
-            row["AP_coco"] = row["AP_coco"]._replace(value=float(ap))
-            row["AP50_coco"] = row["AP50_coco"]._replace(value=float(ap50))
+            put(row, "AP_coco", float(ap))
+            put(row, "AP50_coco", float(ap50))
     classes = []
     for name, ranking, row in zip(annotations.class_names, matched, by_class):
         precision, recall, _ = best_f1(ranking, 0)
         shown, boxes = len(np.unique(ranking.truth_images)), len(ranking.truth_images)
         classes.append(ClassScores(name, shown, boxes, precision, recall, row))
     return Scores(values, classes, resamples)
+
+
+def put(values: Dict[str, Interval], key: str, value: float) -> None:
+    """Set a value; an interval that is there stays."""
+    values[key] = values.get(key, exactly(value))._replace(value=value)
 
 
 @dataclass
@@ -230,6 +265,16 @@ def compare(
         key: paired_difference(one, other, len(annotations), count=resamples, seed=seed)[0]
         for key, (one, other) in pairs.items()
     }
+
+
+def write_scores(folder: Path, scores: Scores, about: Mapping[str, Any]) -> None:
+    """Write `scores.json`: `about`, then `Scores.as_json`; fractions, null where there is nothing
+    to find.
+    """
+    path = folder / FILE
+    with open_part(path) as file:
+        file.write(json.dumps({**about, **scores.as_json()}, indent=1, ensure_ascii=False) + "\n")
+    publish(path)
 
 
 def exactly(value: float) -> Interval:

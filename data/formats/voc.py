@@ -16,7 +16,7 @@ from data.formats.detections import Box, Classes, ImageDetections
 from data.formats.image_index import ImageIndex, file_name_of, read_index
 from data.formats.stream import open_part_folder, publish
 
-__all__ = ["FOLDER", "Writer", "class_file", "read"]
+__all__ = ["FOLDER", "Writer", "class_file", "line", "read"]
 
 FOLDER = "voc"
 
@@ -24,6 +24,12 @@ FOLDER = "voc"
 def class_file(name: str) -> str:
     """`comp4_det_test_dog.txt`."""
     return f"comp4_det_test_{file_name_of(name)}.txt"
+
+
+def line(image: str, score: float, box: Sequence[float]) -> str:
+    """One detection, xyxy in continuous pixels; to a thousandth of a pixel, the score in full."""
+    x1, y1, x2, y2 = box
+    return f"{image} {score!r} {x1 + 1:.3f} {y1 + 1:.3f} {x2:.3f} {y2:.3f}\n"
 
 
 class Writer:
@@ -44,9 +50,8 @@ class Writer:
     def write(self, image: ImageDetections) -> None:
         key = self.index.add(image)
         lines: Dict[int, str] = {}
-        for label, score, (x1, y1, x2, y2) in zip(image.labels, image.scores, image.boxes):
-            line = f"{key} {score!r} {x1 + 1:.3f} {y1 + 1:.3f} {x2:.3f} {y2:.3f}\n"
-            lines[label] = lines.get(label, "") + line
+        for label, score, box in zip(image.labels, image.scores, image.boxes):
+            lines[label] = lines.get(label, "") + line(key, score, box)
         for label, text in lines.items():
             path = self.part / class_file(self.classes.names[label])
             with path.open("a", encoding="utf-8", errors="surrogateescape", newline="\n") as file:
@@ -64,8 +69,8 @@ def read(folder: Path, classes: Classes) -> List[ImageDetections]:
     found: Dict[str, List[Tuple[int, float, Box]]] = {}
     for label, name in enumerate(classes.names):
         text = (folder / class_file(name)).read_text(encoding="utf-8", errors="surrogateescape")
-        for line in text.splitlines():
-            key, score, xmin, ymin, xmax, ymax = line.split(" ")
+        for row in text.splitlines():
+            key, score, xmin, ymin, xmax, ymax = row.split(" ")
             box = (float(xmin) - 1, float(ymin) - 1, float(xmax), float(ymax))
             found.setdefault(key, []).append((label, float(score), box))
     images = []

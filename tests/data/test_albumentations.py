@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import pickle
 import random
 import sys
 from pathlib import Path
@@ -45,6 +46,14 @@ def test_boxes_and_labels_follow_the_picture(package: Any, sample: Sample) -> No
     )
     assert flipped.labels.tolist() == [3, -1, 7]
     assert flipped.labels.dtype == torch.int64
+
+
+@needs_library
+def test_a_pipeline_goes_to_workers_that_are_spawned(package: Any, sample: Sample) -> None:
+    # It held the library itself, and a module cannot be pickled: no workers on macOS and Windows.
+    transform = AlbumentationsTransform(package.Compose([package.HorizontalFlip(p=1.0)]))
+    sent = pickle.loads(pickle.dumps(transform))
+    assert torch.equal(sent(sample, 0).image, transform(sample, 0).image)
 
 
 @needs_library

@@ -15,7 +15,7 @@ from data.fitting import Fit
 from data.generated import GeneratedImages
 from data.placed_images import EvaluationImages, TrainingImages, collator
 from data.randomness import generator, key_of
-from data.sampler import Order, StepSampler
+from data.sampler import EpochSampler, Order, StepSampler
 
 
 def test_every_epoch_holds_every_picture_once() -> None:
@@ -43,13 +43,23 @@ def test_a_resumed_run_sees_what_an_uninterrupted_one_sees() -> None:
     whole = list(StepSampler(order, 4, 10))
     resumed = StepSampler(Order(7, seed=1), 4, 10, start=6)
     assert list(resumed) == whole[24:]
-    assert len(resumed) == 16
+    assert len(resumed) == len(whole)  # Lightning adds what lies behind
     assert resumed.indices(6) == [draw % 7 for draw in whole[24:28]]
 
 
 def test_no_picture_is_lost_where_batches_cross_epochs() -> None:
     draws = list(StepSampler(Order(7, seed=1), 4, 7))  # 28 draws: four epochs
     assert sorted(draws) == list(range(28))
+
+
+def test_epochs_can_be_entered_one_by_one() -> None:
+    order = Order(5, seed=3)
+    sampler = EpochSampler(order)
+    whole = list(StepSampler(order, 5, 3))
+    for epoch in (0, 2, 1):
+        sampler.set_epoch(epoch)
+        assert list(sampler) == whole[5 * epoch : 5 * epoch + 5]
+    assert len(sampler) == 5
 
 
 def test_replicas_share_the_same_global_batches() -> None:

@@ -13,10 +13,12 @@ import pytest
 from data.annotations import Annotations, BoxList, pack
 from data.coco import read_coco
 from data.evaluation import coco, voc
-from data.evaluation.found import Found, from_coco_results
+from data.evaluation.found import Found
 from data.evaluation.found import table as found_table
 from data.evaluation.ranking import Rule, average, average_precision
+from data.evaluation.results import write_results
 from data.evaluation.scores import evaluate
+from data.evaluation.stored import read_detections
 
 Row = Tuple[str, bool, Tuple[float, float, float, float]]
 RULES: Dict[str, Rule] = {"eleven_point": voc.ap_07, "every_point": voc.ap_12}
@@ -119,6 +121,22 @@ def voc100(folder: Path) -> Tuple[Annotations, Found]:
     return pack_rows(images, classes), found_table(rows)
 
 
+def test_voc100_leaves_as_comp4_as_it_came(references: Path, tmp_path: Path) -> None:
+    truth, found = voc100(references / "voc100")
+    write_results(tmp_path, truth, found, range(1, len(truth.class_names) + 1))
+    written = set()
+    for path in tmp_path.glob("comp4_det_test_*.txt"):
+        label = path.stem.rpartition("_")[2]
+        for line in path.read_text().splitlines():
+            name, *values = line.split()
+            written.add((name, label, *(float(value) for value in values)))
+    came = set()
+    for line in (references / "voc100" / "detections.txt").read_text().splitlines():
+        name, label, *values = line.split()
+        came.add((name, label, *(float(value) for value in values)))
+    assert written == came
+
+
 @pytest.mark.parametrize(("flavour", "key"), [("voc07", "voc07"), ("voc12", "area")])
 def test_voc100_class_by_class_as_py_faster_rcnn(references: Path, flavour: str, key: str) -> None:
     folder = references / "voc100"
@@ -149,8 +167,7 @@ def test_coco100_to_six_digits(references: Path) -> None:
         image.crowd.append(bool(entry["iscrowd"]))
         image.areas.append(entry["area"])
     truth = pack(list(images.values()), [entry["name"] for entry in content["categories"]])
-    results = json.loads((folder / "detections.json").read_text())
-    found = from_coco_results(results, truth, labels)
+    found = read_detections(folder, truth, list(labels)).found
     assert (len(truth), len(truth.boxes), len(found)) == (100, 830, 734)
     statistics = coco.evaluate(truth, found).statistics
     assert list(statistics) == wanted["order"].split()
@@ -163,9 +180,8 @@ def test_coco100_to_six_digits(references: Path) -> None:
 def yolox(references: Path, shared_data: Path) -> Tuple[Annotations, Found]:
     """COCO's val images and what a YOLOX-nano found in them."""
     splits, _, ids = read_coco(shared_data / "coco", {"val": ["val2017"]})
-    results = json.loads((references / "yolox_coco_val" / "detections.json").read_text())
-    labels = {number: label for label, number in enumerate(ids)}
-    return splits["val"], from_coco_results(results, splits["val"], labels)
+    stored = read_detections(references / "yolox_coco_val", splits["val"], ids)
+    return stored.annotations, stored.found
 
 
 def test_yolox_on_coco_val(

@@ -11,9 +11,8 @@ import pytest
 
 from data.annotations import Annotations
 from data.evaluation import coco
-from data.evaluation.found import Found, from_coco_results, from_images, table
-from data.evaluation.scores import compare, evaluate
-from data.formats import ImageDetections
+from data.evaluation.found import Found, checked, table
+from data.evaluation.scores import compare, evaluate, keys
 
 MakeTruth = Callable[..., Annotations]
 BOX = (10.0, 10.0, 50.0, 50.0)
@@ -106,32 +105,16 @@ def test_a_perfect_detector_beats_half_a_one(truth: Annotations) -> None:
     assert same["AP50_voc07"] == (0.0, 0.0, 0.0)
 
 
-def test_pictures_are_matched_by_id(truth: Annotations) -> None:
-    # The fixture's ids fall: 60, 50, ... 10.
-    image = ImageDetections("x.jpg", 50, 100, 100, (1,), (0.5,), (BOX,))
-    found = from_images([image], truth)
-    assert (found.images.tolist(), found.labels.tolist()) == ([1], [1])
-    results = [{"image_id": 50, "category_id": 7, "bbox": [10, 10, 40, 40], "score": 0.5}]
-    same = from_coco_results(results, truth, {7: 1})
-    assert same.boxes.tolist() == found.boxes.tolist()
-    assert same.images.tolist() == [1]
-
-
-def test_what_is_of_another_dataset_is_refused(truth: Annotations) -> None:
-    stray = ImageDetections("x.jpg", 99, 100, 100)
-    with pytest.raises(ValueError, match=r"image 99 \('x.jpg'\), which is not among"):
-        from_images([stray], truth)
-    with pytest.raises(ValueError, match="result 0: category_id 8 is not in the dataset"):
-        from_coco_results([{"image_id": 50, "category_id": 8}], truth, {7: 1})
-    beyond = ImageDetections("x.jpg", 50, 100, 100, (3,), (0.5,), (BOX,))
-    with pytest.raises(ValueError, match="3 classes"):
-        from_images([beyond], truth)
-    twice = ImageDetections("x.jpg", 50, 100, 100)
-    with pytest.raises(ValueError, match="comes twice"):
-        from_images([twice, twice], truth)
-    broken = ImageDetections("x.jpg", 50, 100, 100, (0,), (float("nan"),), (BOX,))
+def test_what_cannot_be_judged_is_refused(truth: Annotations) -> None:
+    with pytest.raises(ValueError, match="labels 3 to 3, but the dataset has 3 classes"):
+        checked(table([[0, 3, 0.5, *BOX]]), truth)
     with pytest.raises(ValueError, match="scores that are not finite"):
-        from_images([broken], truth)
+        checked(table([[0, 0, float("nan"), *BOX]]), truth)
+
+
+def test_the_keys_are_known_before(truth: Annotations, found: Found) -> None:
+    for flavours in (["voc07"], ["voc12", "coco"], ["voc07", "voc12", "coco"]):
+        assert keys(flavours) == list(evaluate(truth, found, flavours, resamples=0).values)
 
 
 def test_flavours_have_names(truth: Annotations, found: Found) -> None:
