@@ -37,8 +37,9 @@ def run(args: Arguments, interrupts: Interrupts) -> int:
     from data.reading import large_images
     from detectors.commands.infer.batches import prepare
     from detectors.commands.infer.benchmark import run_benchmark
-    from detectors.commands.infer.detector import load_model, prepare_detector, wanted_labels
+    from detectors.commands.infer.detector import prepare_detector, wanted_labels
     from detectors.commands.infer.images import open_images
+    from detectors.commands.infer.model import load_model
     from detectors.commands.infer.runner import Runner, fastest_batch
     from detectors.commands.infer.settings import graph_threshold, precision_of, run_settings
     from detectors.experiment.threads import ThreadTrial
@@ -60,7 +61,7 @@ def run(args: Arguments, interrupts: Interrupts) -> int:
         runner = Runner(detector, settings, device, args.nms)
         if args.threads == "auto" and device == "cpu":
             runner.trial = ThreadTrial()
-        prepare_one = prepare(images, detector.image_size, detector.resample, detector.padding)
+        prepare_one = prepare(images, detector.fit)
         if args.compile_only is not None:
             runner.save(args.compile_only)
             print(f"{args.compile_only}: run it with --executable {args.compile_only}")

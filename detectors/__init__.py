@@ -10,15 +10,16 @@ from __future__ import annotations
 
 import difflib
 import importlib
-from typing import TYPE_CHECKING, Any, Tuple, Union
+from typing import TYPE_CHECKING, Any, Optional, Tuple, Union
 
 if TYPE_CHECKING:
     from detectors.models.efficientdet.inference import EfficientDet
     from detectors.models.faster_rcnn.inference import FasterRCNN
     from detectors.postprocess import PostprocessConfig
     from detectors.weights import load as load
+    from detectors.weights import load_weights as load_weights
 
-__all__ = ["MODELS", "efficientdet", "faster_rcnn", "load", "model_name"]
+__all__ = ["MODELS", "efficientdet", "faster_rcnn", "load", "load_weights", "model_name"]
 
 MODELS = (
     "efficientdet-d0",
@@ -39,29 +40,50 @@ MODELS = (
 )
 """Every EfficientDet."""
 
-FASTER_RCNN_DEPTHS = {"r18-c4": 18, "r34-c4": 34, "r50-c4": 50, "r101-c4": 101}
-"""Faster R-CNN's trunk -> layers of the ResNet."""
+FASTER_RCNN_DEPTHS = {
+    "faster_rcnn-r18_c4": 18,
+    "faster_rcnn-r34_c4": 34,
+    "faster_rcnn-r50_c4": 50,
+    "faster_rcnn-r101_c4": 101,
+}
+"""Every Faster R-CNN -> layers of the ResNet that is its trunk."""
 
 
 def model_name(text: str) -> str:
-    """The model a person means: `d0` and `EfficientDet_D0` are both `efficientdet-d0`.
+    """The model a person means: `d0` and `EfficientDet_D0` are both `efficientdet-d0`, `r50_c4` and
+    `faster-rcnn-r50-c4` both `faster_rcnn-r50_c4`.
 
     Raises:
         ValueError: there is none of that name; the message has the nearest.
     """
-    name = text.strip().lower().replace("_", "-")
-    for candidate in (name, f"efficientdet-{name}"):
-        if candidate in MODELS:
-            return candidate
+    found = _spelled(text)
+    if found is not None:
+        return found
     # What a person mistypes or makes up is the variant: compare that alone.
-    variants = {model.split("-")[1]: model for model in MODELS}
-    close = difflib.get_close_matches(name.split("-")[-1], variants, n=3, cutoff=0.5)
-    near = [variants[variant] for variant in close]
+    known = (*MODELS, *FASTER_RCNN_DEPTHS)
+    variants = {model.split("-", 1)[1].replace("_", "-"): model for model in known}
+    name = text.strip().lower().replace("_", "-")
+    end = name.split("-")[-1]
+    close = [
+        *difflib.get_close_matches(name.replace("faster-rcnn-", ""), variants, n=3, cutoff=0.6),
+        *difflib.get_close_matches(end, variants, n=3, cutoff=0.5),
+    ]
+    near = list(dict.fromkeys(variants[variant] for variant in close))[:3]
     raise ValueError(
         f"there is no model '{text}'"
         + (f"; did you mean {', '.join(near)}?" if near else "")
-        + f"\nmodels are {', '.join(MODELS)}"
+        + f"\nmodels are {', '.join(known)}"
     )
+
+
+def _spelled(text: str) -> Optional[str]:
+    """The model of a name in any spelling, or None."""
+    name = text.strip().lower().replace("_", "-")
+    known = {model.replace("_", "-"): model for model in (*MODELS, *FASTER_RCNN_DEPTHS)}
+    for candidate in (name, f"efficientdet-{name}", f"faster-rcnn-{name}"):
+        if candidate in known:
+            return known[candidate]
+    return None
 
 
 def efficientdet(
@@ -97,7 +119,10 @@ def efficientdet(
     from detectors.models.efficientdet.inference import build_efficientdet
     from detectors.postprocess import PostprocessConfig
 
-    config = CONFIGS[model_name(name)]
+    model = model_name(name)
+    if model not in CONFIGS:
+        raise ValueError(f"there is no EfficientDet '{name}'; there are {', '.join(CONFIGS)}")
+    config = CONFIGS[model]
     size = (image_size, image_size) if isinstance(image_size, int) else image_size
     config = replace(
         config,
@@ -146,10 +171,8 @@ def faster_rcnn(
     from detectors.models.faster_rcnn.config import CONFIGS
     from detectors.models.faster_rcnn.inference import build_faster_rcnn
 
-    trunk = name.strip().lower().replace("_", "-")
-    if trunk.startswith("faster-rcnn-"):
-        trunk = trunk[len("faster-rcnn-") :]
-    if trunk not in FASTER_RCNN_DEPTHS:
+    model = _spelled(name)
+    if model not in FASTER_RCNN_DEPTHS:
         raise ValueError(
             f"there is no Faster R-CNN '{name}'; there are r18_c4, r34_c4, r50_c4 and r101_c4"
         )
@@ -159,8 +182,8 @@ def faster_rcnn(
     size = (image_size, image_size) if isinstance(image_size, int) else image_size
     config = replace(
         config,
-        name=f"faster_rcnn-{trunk.replace('-', '_')}",
-        depth=FASTER_RCNN_DEPTHS[trunk],
+        name=model,
+        depth=FASTER_RCNN_DEPTHS[model],
         num_classes=num_classes,
         image_size=size or config.image_size,
         norm=norm,
@@ -171,6 +194,6 @@ def faster_rcnn(
 
 
 def __getattr__(name: str) -> Any:
-    if name == "load":
-        return importlib.import_module("detectors.weights").load
+    if name in ("load", "load_weights"):
+        return getattr(importlib.import_module("detectors.weights"), name)
     raise AttributeError(f"module 'detectors' has no attribute '{name}'")

@@ -32,8 +32,11 @@ from detectors.commands.infer.runner import Runner
 from detectors.models.efficientdet.config import CONFIGS
 from detectors.models.efficientdet.inference import build_efficientdet
 from detectors.models.efficientdet.random_weights import spread_outputs
+from detectors.models.faster_rcnn.config import CONFIGS as FASTER_RCNN
+from detectors.models.faster_rcnn.inference import FasterRCNN, build_faster_rcnn
+from detectors.models.faster_rcnn.random_weights import spread_outputs as spread_regions
 from detectors.postprocess import PostprocessConfig
-from detectors.weights import known, save
+from detectors.weights import known, make_record, save
 
 CLASSES = ("cat", "dog", "cow")
 ALL = ",".join(FORMATS)
@@ -432,6 +435,109 @@ def test_a_second_run_takes_weights_from_the_cache(
     assert run(*words).code == 0
 
 
+# Faster R-CNN
+
+
+@pytest.fixture(scope="session")
+def two_stages() -> FasterRCNN:
+    """A ResNet-18 C4 of three classes at 64 px, ten regions, whose scores and boxes vary."""
+    torch.manual_seed(0)
+    config = FASTER_RCNN["seed"]
+    config = dataclasses.replace(
+        config,
+        name="faster_rcnn-r18_c4",
+        depth=18,
+        num_classes=len(CLASSES),
+        image_size=(64, 64),
+        norm="batch",
+        frozen_stages=0,
+        rpn=dataclasses.replace(config.rpn, post_nms=(10, 10)),
+    )
+    return spread_regions(build_faster_rcnn(config), logits_std=2.0)
+
+
+@pytest.fixture
+def trained(two_stages: FasterRCNN, tmp_path: Path) -> Path:
+    """The folder of a training run with Lightning's best checkpoint in it."""
+    folder = tmp_path / "runs" / "mine" / "1"
+    folder.mkdir(parents=True)
+    state = {f"model.{name}": value for name, value in two_stages.state_dict().items()}
+    record = make_record(two_stages, CLASSES, {"image": {"fit": "squash", "short_edges": []}})
+    content = {"state_dict": state, "loops": {}, "detectors": record}
+    torch.save(content, folder / "best.ckpt")
+    return folder
+
+
+def test_a_training_runs_folder_is_a_model_with_its_own_names_and_ways(
+    run: Infer, trained: Path, photos: Path
+) -> None:
+    words = (photos, "--score", ".2", "--format", ALL, "--out", "out")
+    result = run(trained / "best.ckpt", *words)
+    assert result.code == 0
+    assert "faster_rcnn-r18_c4" in result.out
+    content = plain(Path("out"))
+    assert content["classes"] == list(CLASSES)
+    assert content["iou_threshold"] == 0.3  # the variant's
+    assert content["fit"] == "squash"
+    expected = images_of(Path("out"))
+    assert any(image.labels for image in expected)
+    for name in FORMATS:
+        assert [image.file for image in images_of(Path("out"), name)] == [
+            image.file for image in expected
+        ]
+    assert {f"images/{number}.jpg" for number in range(1, 6)} <= files_in(Path("out"))
+    for image in expected:  # a squashed picture's boxes reach both edges of the picture on disk
+        assert all(0 <= x <= image.width and 0 <= y <= image.height for x, y, _, _ in image.boxes)
+    below = max(box[3] / image.height for image in expected for box in image.boxes)
+    assert below > 0.75  # a letterboxed 200 x 120 ends at 0.6 of the input
+
+
+def test_regions_nms_on_device_and_host_give_the_same_detections(
+    run: Infer, trained: Path, photos: Path
+) -> None:
+    words = (trained, photos, "--limit", 2, "--score", ".1", "--no-images", "--iou", ".5")
+    assert run(*words, "--out", "device").code == 0
+    assert run(*words, "--nms", "host", "--out", "host").code == 0
+    assert run(*words, "--limit", 1, "--precision", "bf16", "--out", "low").code == 0
+    assert any(image.labels for image in images_of(Path("device")))
+    assert images_of(Path("device")) == images_of(Path("host"))
+
+
+def test_a_faster_rcnn_by_its_name_takes_weights_or_random_ones(
+    run: Infer, trained: Path, photos: Path
+) -> None:
+    words = ("--no-images", "--out")
+    best = trained / "best.ckpt"
+    assert run("R18-C4", photos / "1.jpg", "--weights", best, *words, "named").code == 0
+    assert run(best, photos / "1.jpg", *words, "alone").code == 0
+    assert images_of(Path("named")) == images_of(Path("alone"))
+    made = ("--generated", 1, "--random-weights", "--size", 64, "--max", 4, "--score", ".001")
+    assert run("faster_rcnn-r18_c4", *made, *words, "random").code == 0
+    content = plain(Path("random"))
+    assert content["weights"]["origin"] == "random"
+    assert content["classes"][0] == "aeroplane"
+    assert len(content["images"][0]["detections"]) == 4
+
+
+def test_a_faster_rcnn_without_weights_of_its_own_is_refused(
+    run: Infer, two_stages: FasterRCNN, trained: Path, photos: Path, tmp_path: Path
+) -> None:
+    trained.rename(tmp_path / "kept")
+    (tmp_path / "runs" / "mine").rmdir()
+    (tmp_path / "runs").rmdir()
+    best = tmp_path / "kept" / "best.ckpt"
+    refused(run("faster_rcnn-r18_c4", photos), 2, "--weights", "best.ckpt", "--random-weights")
+    refused(run("r34_c4", photos, "--weights", best), 2, "faster_rcnn-r18_c4", "depth 18 -> 34")
+    words = ("r18_c4", photos, "--weights", best, "--num-classes", 20)
+    refused(run(*words), 2, "has 3 classes, --num-classes is 20")
+    classifier = tmp_path / "resnet18-f37072fd.pth"
+    torch.save(two_stages.network.backbone.state_dict(), classifier)
+    head = "10 tensors of faster_rcnn-r18_c4 (box_head, rpn) would be missing"
+    refused(run("r18_c4", photos, "--weights", classifier), 2, "without a detection head", head)
+    refused(run(classifier, photos), 2, "without a detection head: 10 tensors")
+    refused(run("faster_rcnn-r50", photos), 2, "did you mean faster_rcnn-r50_c4")
+
+
 # Images of every kind
 
 
@@ -589,7 +695,7 @@ def test_another_number_of_classes_is_refused_with_both(
     small = dataclasses.replace(CONFIGS["efficientdet-d0"], **{**TINY, "num_classes": 90})
     monkeypatch.setitem(CONFIGS, "efficientdet-d0", small)
     result = run("d0", photos, "--weights", checkpoint)
-    refused(result, 2, "3 classes (cat … cow)", "model: 90")
+    refused(result, 2, "3 classes (cat, dog, cow)", "model: 90")
 
 
 def test_a_wrong_option_or_value_is_answered(run: Infer, photos: Path) -> None:
@@ -600,7 +706,7 @@ def test_a_wrong_option_or_value_is_answered(run: Infer, photos: Path) -> None:
 def test_a_wrong_config_key_or_value_is_answered(run: Infer, photos: Path, tmp_path: Path) -> None:
     words = ("d0", photos, "--random-weights", "--config")
     refused(run(*words, "throughputt"), 2, "did you mean throughput?")
-    refused(run(*words, "throughput", "--set", "io_tilez=32"), 2, "did you mean io_tiles?")
+    refused(run(*words, "throughput", "--set", "io_tilez=32"), 2, "did you mean io_tiles")
     refused(run(*words, "throughput", "--set", "io_tiles=abc"), 2, "io_tiles", "abc")
     refused(run(*words, "none.yaml"), 2, "none.yaml")
 
@@ -647,7 +753,7 @@ def test_torchvision_of_another_release_is_explained(
     def mismatch(args: object) -> None:
         raise RuntimeError("operator torchvision::nms does not exist")
 
-    monkeypatch.setattr("detectors.commands.infer.detector.load_model", mismatch)
+    monkeypatch.setattr("detectors.commands.infer.model.load_model", mismatch)
     refused(run("d0", photos, "--random-weights"), 1, "does not fit torchvision", "pip install")
 
 

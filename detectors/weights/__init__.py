@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from detectors.weights.checkpoint import save
+from detectors.weights.checkpoint import make_record, save
 from detectors.weights.download import fetch
-from detectors.weights.load import load, load_weights
+from detectors.weights.load import load, load_checkpoint, load_weights
 from detectors.weights.report import LoadReport
 
-__all__ = ["LoadReport", "fetch", "load", "load_weights", "save"]
+__all__ = [
+    "LoadReport",
+    "fetch",
+    "load",
+    "load_checkpoint",
+    "load_weights",
+    "make_record",
+    "save",
+]

@@ -1,46 +1,110 @@
 """Our own checkpoints: a network's tensors and a record of what it takes to use them.
 
-`.pt` is `{"detectors": record, "state_dict": tensors}`; `.safetensors` has the record as JSON in
-its metadata. The record is plain types only: version, model, config, classes, preprocess.
+`.pt` is `{"detectors": record, "state_dict": tensors}`, and so is a checkpoint of Lightning, among
+other keys; `.safetensors` has the record as JSON in its metadata. The record is plain types only:
+version, family, model, config, classes, preprocess, and what its maker adds.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any, Dict, Mapping, Optional, Sequence, Tuple, Union
+from typing import (
+    Any,
+    Dict,
+    Mapping,
+    Optional,
+    Sequence,
+    Tuple,
+    Type,
+    TypeVar,
+    Union,
+    get_type_hints,
+)
 
 from detectors.models.efficientdet.config import EfficientDetConfig
-from detectors.models.efficientdet.inference import EfficientDet
 from detectors.weights.effdet import to_effdet
+from detectors.weights.family import FAMILIES, Config, Detector, family_of
 from detectors.weights.preprocess import Preprocess, from_record, from_statistics
 from detectors.weights.tensor_file import write_safetensors, write_torch
 
+__all__ = ["ClassNames", "Record", "find", "make_record", "read_record", "save"]
+
 VERSION = 1
 RUN_FILES = ("best.ckpt", "last.ckpt", "best.pt", "last.pt")  # in a run folder, best first
+OWN_KEYS = ("version", "family", "model", "config", "classes", "preprocess")
 
 ClassNames = Optional[Tuple[Optional[str], ...]]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Record:
     """What our checkpoints say beside their tensors."""
 
-    config: EfficientDetConfig
+    family: str
+    """A key of `FAMILIES`."""
+    config: Config
     """Of the model that was saved."""
     classes: ClassNames
     """Names by label."""
     preprocess: Preprocess
     """Of the images it was trained on."""
+    extra: Dict[str, Any] = field(default_factory=dict)
+    """What its maker added: a recipe, a fingerprint of the data."""
+
+
+def make_record(
+    model: Detector,
+    class_names: Optional[Sequence[Optional[str]]] = None,
+    extra: Optional[Mapping[str, Any]] = None,
+    *,
+    preprocess: Optional[Preprocess] = None,
+) -> Dict[str, Any]:
+    """What a checkpoint has under "detectors", so that `detectors.load` makes a model of it.
+
+    Args:
+        model: with its weights' normalisation.
+        class_names: by label; `model.config.num_classes` of them.
+        extra: more to keep, by name: numbers, texts, lists and dicts of them.
+        preprocess: of the images; by default what the model's mean and std mean.
+
+    Raises:
+        ValueError: a wrong number of names, another normalisation, a key of ours in `extra`.
+    """
+    config = model.config
+    if class_names is not None and len(class_names) != config.num_classes:
+        raise ValueError(
+            f"classes has {len(class_names)} names, the model {config.num_classes} classes"
+        )
+    preprocess = preprocess or from_statistics(config.mean, config.std)
+    if (preprocess.mean, preprocess.std) != (config.mean, config.std):
+        raise ValueError(
+            f"preprocess {preprocess.name} has mean {preprocess.mean}, std {preprocess.std}; the"
+            f" model normalises with {config.mean}, {config.std}: configure() it first"
+        )
+    taken = [key for key in extra or () if key in OWN_KEYS]
+    if taken:
+        raise ValueError(f"extra must not have the record's own keys, got {taken}")
+    return {
+        "version": VERSION,
+        "family": family_of(config),
+        "model": config.name,
+        "config": _plain(asdict(config)),
+        "classes": None if class_names is None else list(class_names),
+        "preprocess": preprocess.to_record(),
+        **(extra or {}),
+    }
 
 
 def save(
-    model: EfficientDet,
+    model: Detector,
     path: Union[str, Path],
     *,
     classes: Optional[Sequence[Optional[str]]] = None,
     preprocess: Optional[Preprocess] = None,
+    extra: Optional[Mapping[str, Any]] = None,
     layout: str = "detectors",
 ) -> Path:
     """Write a model's weights, complete or not at all.
@@ -50,6 +114,7 @@ def save(
         path: `.pt`, `.pth` or `.ckpt` for torch's format, `.safetensors` for that one.
         classes: names by label; `model.config.num_classes` of them.
         preprocess: of the images; by default what the model's mean and std mean.
+        extra: more to keep in the record, as `make_record` takes it.
         layout: "detectors", or "effdet" for a bare state dict that effdet's models load.
 
     Returns:
@@ -61,24 +126,20 @@ def save(
     path = Path(path)
     config = model.config
     state = {name: value.detach().cpu() for name, value in model.network.state_dict().items()}
-    if "bifpn.cells.0.nodes.0.norm.running_var" not in state:
+    if FAMILIES[family_of(config)].norm not in state:
         raise ValueError(f"{config.name} is folded: save it before fold_batch_norm")
-    if classes is not None and len(classes) != config.num_classes:
-        raise ValueError(
-            f"classes has {len(classes)} names, the model {config.num_classes} classes"
-        )
+    record = make_record(model, classes, extra, preprocess=preprocess)
     if path.suffix not in (".pt", ".pth", ".ckpt", ".safetensors"):
         raise ValueError(
             f"checkpoint must end in .pt, .pth, .ckpt or .safetensors, got {path.name}"
         )
     if layout not in ("detectors", "effdet"):
         raise ValueError(f"layout must be 'detectors' or 'effdet', got {layout!r}")
-    path.parent.mkdir(parents=True, exist_ok=True)
     if layout == "effdet":
-        state = to_effdet(state, config)
-        record: Dict[str, Any] = {}
-    else:
-        record = _to_record(config, classes, preprocess)
+        if not isinstance(config, EfficientDetConfig):
+            raise ValueError(f"layout 'effdet' is EfficientDet's; the model is {config.name}")
+        state, record = to_effdet(state, config), {}
+    path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".safetensors":
         write_safetensors(path, state, {"detectors": json.dumps(record)} if record else {})
     else:
@@ -116,42 +177,36 @@ def read_record(value: object, path: Path) -> Record:
             raise ValueError("it has no version")
         if record["version"] > VERSION:
             raise ValueError(f"it has version {record['version']}, this code reads up to {VERSION}")
-        classes = record["classes"]
+        family, classes = record.get("family", "efficientdet"), record["classes"]
+        if family not in FAMILIES:
+            raise ValueError(f"it is of the family '{family}', known are {list(FAMILIES)}")
         return Record(
-            _config(record["config"]),
+            family,
+            _restore(FAMILIES[family].config, record["config"], "config"),
             None if classes is None else tuple(classes),
             from_record(record["preprocess"]),
+            {key: value for key, value in record.items() if key not in OWN_KEYS},
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: its 'detectors' record is not usable: {error}") from None
 
 
-def _to_record(
-    config: EfficientDetConfig,
-    classes: Optional[Sequence[Optional[str]]],
-    preprocess: Optional[Preprocess],
-) -> Dict[str, Any]:
-    preprocess = preprocess or from_statistics(config.mean, config.std)
-    if (preprocess.mean, preprocess.std) != (config.mean, config.std):
-        raise ValueError(
-            f"preprocess {preprocess.name} has mean {preprocess.mean}, std {preprocess.std}; the"
-            f" model normalises with {config.mean}, {config.std}: configure() it first"
-        )
-    return {
-        "version": VERSION,
-        "model": config.name,
-        "config": {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(config).items()},
-        "classes": None if classes is None else list(classes),
-        "preprocess": preprocess.to_record(),
-    }
+def _plain(value: Any) -> Any:
+    """Tuples as lists, at any depth."""
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items()}
+    return [_plain(inner) for inner in value] if isinstance(value, tuple) else value
 
 
-def _config(record: Mapping[str, Any]) -> EfficientDetConfig:
-    """The inverse of `asdict`, tuples restored."""
-    known = {field.name for field in fields(EfficientDetConfig)}
+def _restore(kind: Type[T], record: Mapping[str, Any], name: str) -> T:
+    """The inverse of `asdict` and `_plain`: dataclasses and tuples restored."""
+    hints = get_type_hints(kind)
+    known = {field.name for field in fields(kind)}  # type: ignore[arg-type]  # a dataclass
     if not set(record) <= known:
-        raise ValueError(f"config has unknown fields {sorted(set(record) - known)}")
-    plain: Dict[str, Any] = {
-        key: tuple(v) if isinstance(v, list) else v for key, v in record.items()
-    }
-    return EfficientDetConfig(**plain)
+        raise ValueError(f"{name} has unknown fields {sorted(set(record) - known)}")
+    values: Dict[str, Any] = {}
+    for key, value in record.items():
+        if is_dataclass(hints[key]):
+            value = _restore(hints[key], value, f"{name}.{key}")
+        values[key] = tuple(value) if isinstance(value, list) else value
+    return kind(**values)

@@ -174,7 +174,7 @@ def _by_hand(reason: str, url: str, path: Path, hash_prefix: Optional[str]) -> s
     expected = f"{hash_prefix}…" if hash_prefix else "not published"
     return (
         f"cannot download weights: {reason}\n  url     {url}\n  sha256  {expected}\n"
-        f"  put it  {path}\n  or give a file of yours with --weights"
+        f"  put it  {path}"
     )
 
 

@@ -1,25 +1,19 @@
-"""Whether weights fit a network: their names in ours, and a refusal that says what differs."""
+"""Whether weights fit a network, and a refusal that says what differs."""
 
 from __future__ import annotations
 
+from functools import reduce
 from pathlib import Path
-from typing import Dict, List, Mapping, NamedTuple, Optional, Tuple
+from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
-import torch
 from torch import Tensor
 
-from detectors.models.efficientdet.config import CONFIGS, EfficientDetConfig
-from detectors.models.efficientdet.network import build_network
-from detectors.weights.automl import from_automl, sources
-from detectors.weights.binding import class_names
-from detectors.weights.effdet import effdet_name, from_effdet
-from detectors.weights.known import known_by_hash
-from detectors.weights.source import Source
+from detectors.weights.family import FAMILIES, Config, Family, family_of
+from detectors.weights.source import CLASSIFIERS, Source
 
-COUNTER = "num_batches_tracked"  # torch counts batches, TensorFlow does not; inference ignores it
-CLASS_HEAD = "class_head.predict."
-NETWORK_FIELDS = ("backbone", "fusion", "activation", "anchor_scale", "anchor_octaves")
-"""What changes the results of equal tensors, so a file and a model must agree on it."""
+__all__ = ["COUNTER", "Converted", "OtherClassesError", "OtherFormError", "differences"]
+
+COUNTER = "num_batches_tracked"  # torch counts batches, others do not; inference ignores it
 
 
 class Converted(NamedTuple):
@@ -27,66 +21,132 @@ class Converted(NamedTuple):
 
     state: Dict[str, Tensor]
     """By the names of our network's state dict, as far as the source goes."""
-    unused: Tuple[str, ...]
+    unused: Tuple[str, ...] = ()
     """The source's names that no tensor of the network takes."""
+    skipped: Tuple[str, ...] = ()
+    """The source's names that belong to no detector: a classifier's last layer."""
 
 
-def convert(source: Source, own: Mapping[str, Tensor], config: EfficientDetConfig) -> Converted:
-    """The source under the names of a network of this configuration."""
-    if source.origin == "effdet":
-        taken = {effdet_name(name, config) for name in own}
-        state = from_effdet(source.tensors, own, config)
-    elif source.origin == "automl":
-        taken = {v for names in sources(own, config).values() for v in names.variables}
-        state = from_automl(source.tensors, own, config)
-    else:
-        taken = set(own)
-        state = {name: value for name, value in source.tensors.items() if name in taken}
-    return Converted(state, tuple(sorted(set(source.tensors) - taken)))
+class OtherClassesError(ValueError):
+    """Weights for other classes than the model's; who knows the caller's words says the way on.
+
+    Args:
+        message: for callers of `load_weights`.
+        saved: the weights' classes, in words.
+        names: of the weights' classes, as far as they are known.
+    """
+
+    def __init__(self, message: str, saved: str, names: Tuple[str, ...]) -> None:
+        super().__init__(message)
+        self.saved = saved
+        self.names = names
 
 
-def require_same_model(
-    source: Source, converted: Converted, own: Mapping[str, Tensor], config: EfficientDetConfig
+class OtherFormError(ValueError):
+    """Weights of a model with other settings.
+
+    Args:
+        message: for callers of `load_weights`.
+        settings: the fields of the configuration that differ, with the weights' values.
+    """
+
+    def __init__(self, message: str, settings: Dict[str, Any]) -> None:
+        super().__init__(message)
+        self.settings = settings
+
+
+def require_same_family(source: Source, config: Config) -> None:
+    """Raise for the weights of another kind of detector."""
+    if source.family != family_of(config):
+        raise ValueError(
+            f"{source.path} ({source.origin}) belongs to the family {source.family};"
+            f" the model is {config.name}"
+        )
+
+
+def require_head(
+    source: Source, own: Iterable[str], config: Config, head: Optional[str] = None
 ) -> None:
-    """Raise unless the source has exactly the network's tensors, the class head's size aside."""
-    if source.record is not None:
-        _require_same_config(source.record.config, config, source.path)
-    known = known_by_hash(source.sha256)
-    if known is not None and f"efficientdet-{known.model}" != config.name:
-        raise ValueError(_other_model(source.path, [f"efficientdet-{known.model}"], config))
-    differences = _differences(converted, own)
-    if differences:
-        fitting = _fitting_models(source, converted)
-        if fitting:
-            raise ValueError(_other_model(source.path, fitting, config))
-        raise ValueError(
-            f"{source.path} does not fit {config.name}:\n  " + "\n  ".join(differences)
+    """Raise for a classifier's weights, and say how much of a detector they lack.
+
+    Args:
+        source: of any origin.
+        own: the names of the network's tensors.
+        config: of the model.
+        head: "new" where the detector's tensors need not be there.
+    """
+    if source.origin not in CLASSIFIERS or (head == "new" and source.family == "faster_rcnn"):
+        return
+    missing = [n for n in own if not n.startswith("backbone.") and not n.endswith(COUNTER)]
+    parts = sorted({name.split(".")[0] for name in missing})
+    on = '; to train one on it: head="new"' if source.family == "faster_rcnn" else ""
+    raise ValueError(
+        f"{source.path} is a classifier without a detection head: {len(missing)} tensors of"
+        f" {config.name} ({', '.join(parts)}) would be missing{on}"
+    )
+
+
+def require_same_config(source: Source, config: Config) -> None:
+    """Raise if equal tensors would mean something else in the model."""
+    if source.record is None:
+        return
+    saved = source.record.config
+    different = {
+        name: value(saved, name)
+        for name in FAMILIES[source.family].fields
+        if value(saved, name) != value(config, name)
+    }
+    if different:
+        pairs = [
+            f"{name} {theirs!r} -> {value(config, name)!r}" for name, theirs in different.items()
+        ]
+        raise OtherFormError(
+            f"{source.path} is {saved.name}, the model is {config.name}; they differ in"
+            f" {'; '.join(pairs)}",
+            {**different, "variant": saved.variant} if hasattr(saved, "variant") else different,
         )
 
 
-def require_detector(source: Source, own: Mapping[str, Tensor], config: EfficientDetConfig) -> None:
-    """Raise for a classifier's weights, and say how much of a detector they lack."""
-    if source.origin == "imagenet":
-        missing = [n for n in own if not n.startswith("backbone.") and not n.endswith(COUNTER)]
-        raise ValueError(
-            f"{source.path} is a classifier without a detection head: {len(missing)} tensors of"
-            f" {config.name} (BiFPN, class and box head) would be missing"
+def value(config: Config, name: str) -> Any:
+    """A field of a configuration, or of one of its parts."""
+    return reduce(getattr, name.split("."), config)
+
+
+def differences(converted: Converted, own: Mapping[str, Tensor], family: Family) -> List[str]:
+    """What is missing, too much or of another shape, in at most three lines; the number of classes
+    aside.
+    """
+    state = converted.state
+    missing = [n for n in own if n not in state and not n.endswith(COUNTER)]
+    shapes = [
+        f"{name} {tuple(value.shape)}, the model has {tuple(own[name].shape)}"
+        for name, value in state.items()
+        if value.shape != own[name].shape and not is_class_output(name, value, own[name], family)
+    ]
+    return [
+        f"{len(found)} {what}: {', '.join(found[:2])}{', …' if len(found) > 2 else ''}"
+        for what, found in (
+            ("tensors missing", missing),
+            ("tensors unknown to the model", list(converted.unused)),
+            ("of another shape", shapes),
         )
+        if found
+    ]
 
 
-def require_same_classes(
-    source: Source, state: Mapping[str, Tensor], config: EfficientDetConfig, head: Optional[str]
+def is_class_output(name: str, value: Tensor, own: Tensor, family: Family) -> bool:
+    """Whether two shapes differ by the number of classes only."""
+    names = [layer.name for layer in family.class_layers]
+    return name.rpartition(".")[0] in names and value.shape[1:] == own.shape[1:]
+
+
+def require_same_tensors(
+    source: Source, converted: Converted, own: Mapping[str, Tensor], config: Config
 ) -> None:
-    """Raise if the class head has another size and was not asked to be new."""
-    found = _num_classes(state, config)
-    if head is None and found != config.num_classes:
-        names = [name for name in class_names(source, found) or () if name]
-        listed = f" ({names[0]} … {names[-1]})" if names else ""
-        raise ValueError(
-            f"weights: {found} classes{listed}; model: {config.num_classes}\n"
-            f'  head="new" keeps the features and starts a new class head\n'
-            f"  num_classes={found} takes the weights as they are"
-        )
+    """Raise unless the source has exactly these tensors."""
+    lines = differences(converted, own, FAMILIES[family_of(config)])
+    if lines:
+        raise ValueError(f"{source.path} does not fit {config.name}:\n  " + "\n  ".join(lines))
 
 
 def require_finite(state: Mapping[str, Tensor], path: Path) -> None:
@@ -96,59 +156,36 @@ def require_finite(state: Mapping[str, Tensor], path: Path) -> None:
         raise ValueError(f"{path}: {len(bad)} tensors hold inf or nan, the first is {bad[0]}")
 
 
-def _require_same_config(saved: EfficientDetConfig, config: EfficientDetConfig, path: Path) -> None:
-    different = [f for f in NETWORK_FIELDS if getattr(saved, f) != getattr(config, f)]
-    if different:
-        pairs = [f"{f} {getattr(saved, f)!r} -> {getattr(config, f)!r}" for f in different]
-        raise ValueError(
-            f"{path} is {saved.name}, the model is {config.name}; they differ in {'; '.join(pairs)}"
-        )
+def require_same_classes(
+    saved: int,
+    names: Optional[Sequence[Optional[str]]],
+    config: Config,
+    classes: Optional[Sequence[Optional[str]]],
+) -> None:
+    """Raise if the weights have other classes than the model.
 
-
-def _differences(converted: Converted, own: Mapping[str, Tensor]) -> List[str]:
-    """What is missing, too much or of another shape, in at most three lines."""
-    state, unused = converted
-    missing = [n for n in own if n not in state and not n.endswith(COUNTER)]
-    shapes = [
-        f"{name} {tuple(value.shape)}, the model has {tuple(own[name].shape)}"
-        for name, value in state.items()
-        if value.shape != own[name].shape and not _is_class_output(name, value, own[name])
+    Args:
+        saved: how many classes the weights have.
+        names: of them, None if nobody knows.
+        config: of the model.
+        classes: the model's, None if the caller did not say.
+    """
+    known = tuple(name for name in names or () if name)
+    same_names = names is None or classes is None or tuple(names) == tuple(classes)
+    if saved == config.num_classes and same_names:
+        return
+    theirs = in_words(saved, known)
+    ours = in_words(config.num_classes, tuple(name for name in classes or () if name))
+    lines = [
+        f"weights: {theirs}; model: {ours.replace(' classes', '', 1)}",
+        '  head="new" keeps the features and starts a new class head',
     ]
-    return [
-        f"{len(found)} {what}: {', '.join(found[:2])}{', …' if len(found) > 2 else ''}"
-        for what, found in (
-            ("tensors missing", missing),
-            ("tensors unknown to the model", list(unused)),
-            ("of another shape", shapes),
-        )
-        if found
-    ]
+    if saved != config.num_classes:
+        lines.append(f"  num_classes={saved} takes the weights as they are")
+    raise OtherClassesError("\n".join(lines), theirs, known)
 
 
-def _is_class_output(name: str, value: Tensor, own: Tensor) -> bool:
-    """Whether two shapes differ by the number of classes only."""
-    return name.startswith(CLASS_HEAD) and value.shape[1:] == own.shape[1:]
-
-
-def _num_classes(state: Mapping[str, Tensor], config: EfficientDetConfig) -> int:
-    return state["class_head.predict.pointwise.bias"].numel() // config.num_anchors
-
-
-def _fitting_models(source: Source, converted: Converted) -> List[str]:
-    """The models whose tensors these are, for a message; those of the right width are built."""
-    depthwise = converted.state.get(f"{CLASS_HEAD}depthwise.weight")
-    fitting = []
-    for name, config in CONFIGS.items():
-        if depthwise is not None and len(depthwise) == config.fpn_channels:
-            with torch.device("meta"):
-                own = build_network(config).state_dict()
-            if not _differences(convert(source, own, config), own):
-                fitting.append(name)
-    return fitting
-
-
-def _other_model(path: Path, names: List[str], config: EfficientDetConfig) -> str:
-    return (
-        f"{path} holds the weights of {' or '.join(names)}; the model is {config.name}:"
-        f" build efficientdet('{names[0]}')"
-    )
+def in_words(count: int, names: Tuple[str, ...]) -> str:
+    """`3 classes (cat, dog, cow)`, `20 classes (aeroplane … tvmonitor)`."""
+    listed = ", ".join(names) if len(names) <= 3 else f"{names[0]} … {names[-1]}"
+    return f"{count} classes ({listed})" if names else f"{count} classes"

@@ -1,7 +1,7 @@
-"""The published EfficientDet checkpoints that `fetch` downloads: names, addresses, preprocessing.
+"""The published checkpoints that `fetch` downloads: names, addresses, preprocessing.
 
-The eight hex digits at the end of effdet's file names are the start of the file's sha256. Google
-publishes no hash of its tarballs; theirs is recorded when they first arrive.
+The eight hex digits at the end of effdet's and torchvision's file names are the start of the file's
+sha256. Google publishes no hash of its tarballs; theirs is recorded when they first arrive.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from detectors.weights.preprocess import ADVPROP, EFFDET_LITE, IMAGENET, Preproc
 
 EFFDET = "https://github.com/rwightman/efficientdet-pytorch/releases/download/v0.1/"
 AUTOML = "https://storage.googleapis.com/cloud-tpu-checkpoints/efficientdet/"
+TORCHVISION = "https://download.pytorch.org/models/"
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class KnownCheckpoint:
     """One published file."""
 
     model: str
-    """The detector it was trained as: d0 … d7x, lite0 …"""
+    """What it was trained as: the detectors d0 … d7x, lite0 …, or the classifiers resnet18 …"""
     url: str
     """Where it is published."""
     preprocess: Preprocess = IMAGENET
@@ -35,7 +36,9 @@ class KnownCheckpoint:
 
     @property
     def origin(self) -> str:
-        """`effdet` or `automl`."""
+        """`effdet`, `torchvision` or `automl`."""
+        if self.url.startswith(TORCHVISION):
+            return "torchvision"
         return "effdet" if self.url.startswith(EFFDET) else "automl"
 
     @property
@@ -102,6 +105,13 @@ KNOWN: Dict[str, KnownCheckpoint] = {
     "automl_efficientdet_d6": KnownCheckpoint("d6", AUTOML + "coco2/efficientdet-d6.tar.gz"),
     "automl_efficientdet_d7": KnownCheckpoint("d7", AUTOML + "coco2/efficientdet-d7.tar.gz"),
     "automl_efficientdet_d7x": KnownCheckpoint("d7x", AUTOML + "coco2/efficientdet-d7x.tar.gz"),
+    # torchvision/models/resnet.py: IMAGENET1K_V1, and V2 for those that have one
+    "resnet18": KnownCheckpoint("resnet18", TORCHVISION + "resnet18-f37072fd.pth"),
+    "resnet34": KnownCheckpoint("resnet34", TORCHVISION + "resnet34-b627a593.pth"),
+    "resnet50": KnownCheckpoint("resnet50", TORCHVISION + "resnet50-0676ba61.pth"),
+    "resnet50_v2": KnownCheckpoint("resnet50", TORCHVISION + "resnet50-11ad3fa6.pth"),
+    "resnet101": KnownCheckpoint("resnet101", TORCHVISION + "resnet101-63fe2227.pth"),
+    "resnet101_v2": KnownCheckpoint("resnet101", TORCHVISION + "resnet101-cd907fc2.pth"),
 }
 
 

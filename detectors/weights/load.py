@@ -6,124 +6,194 @@ their origin and set in the model; what does not fit is refused before the model
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Mapping, Optional, Union
+from typing import Dict, Mapping, Optional, Sequence, Tuple, Union
 
+import torch
 from torch import Tensor
 
 from detectors.models.efficientdet.config import EfficientDetConfig
-from detectors.models.efficientdet.inference import EfficientDet, build_efficientdet
-from detectors.postprocess import PostprocessConfig
+from detectors.models.efficientdet.inference import EfficientDet
 from detectors.weights import binding, fit
+from detectors.weights.checkpoint import ClassNames
+from detectors.weights.class_rows import count_classes, shared_classes, take_shared
+from detectors.weights.efficientdet import convert_efficientdet, require_same_efficientdet
+from detectors.weights.family import FAMILIES, Config, Detector, family_of
+from detectors.weights.faster_rcnn import convert_faster_rcnn, require_same_faster_rcnn
 from detectors.weights.preprocess import NAMED
 from detectors.weights.report import LoadReport
-from detectors.weights.source import Source, open_source
+from detectors.weights.source import CLASSIFIERS, Source, open_source
+
+__all__ = ["NoRecordError", "load", "load_checkpoint", "load_weights"]
+
+State = Mapping[str, Tensor]
+Names = Optional[Sequence[Optional[str]]]
+
+
+class NoRecordError(ValueError):
+    """A file without our record.
+
+    Args:
+        message: for callers of `load`.
+        origin: of the file.
+    """
+
+    def __init__(self, message: str, origin: str) -> None:
+        super().__init__(message)
+        self.origin = origin
 
 
 def load_weights(
-    model: EfficientDet,
+    model: Detector,
     path: Union[str, Path],
     *,
     ema: bool = True,
     head: Optional[str] = None,
+    classes: Names = None,
     preprocess: Optional[str] = None,
+    origin: Optional[str] = None,
 ) -> LoadReport:
     """Fill every tensor of a model from a file, and set its normalisation and anchors to match.
 
     Args:
         model: not folded; changed in place, and only if everything fits.
-        path: effdet's `.pth`, an AutoML checkpoint or tarball, `.safetensors`, or one of ours.
+        path: effdet's `.pth`, an AutoML checkpoint or tarball, detectron2's R-C4 `.pkl`,
+            `.safetensors`, or one of ours. With `head="new"` a Faster R-CNN also takes a ResNet's:
+            of torchvision, timm or Caffe (`.pth`) or MSRA (`.pkl`).
         ema: take the moving average of the weights where the file has both.
-        head: None, or "new": the last layer of the class head keeps the model's values.
+        head: None, or "new": the class layers keep the model's values; of a classifier's weights,
+            all that is not the backbone does.
+        classes: the model's class names by label. Without a new head the weights must have the
+            same; with one, those that the weights have too keep their rows.
         preprocess: "imagenet" or "advprop", where the file cannot tell; None to go by its origin.
+        origin: "torchvision", "timm" or "caffe", where a ResNet's file cannot tell; None to go by
+            its name.
 
     Returns:
         What was used, converted, kept and assumed.
 
     Raises:
         FileNotFoundError: nothing is at `path`.
-        ValueError: damaged, unsafe, of unknown origin, of another model or number of classes.
+        ValueError: damaged, unsafe, of unknown origin, of another model or of other classes.
     """
     if head not in (None, "new"):
         raise ValueError(f"head must be None or 'new', got {head!r}")
     if preprocess is not None and preprocess not in NAMED:
         raise ValueError(f"preprocess must be one of {list(NAMED)}, got {preprocess!r}")
-    own = model.network.state_dict()
-    if "bifpn.cells.0.nodes.0.norm.running_var" not in own:
+    if FAMILIES[family_of(model.config)].norm not in model.network.state_dict():
         raise ValueError("the model is folded: load weights before fold_batch_norm")
-    source = open_source(Path(path), ema)
-    fit.require_detector(source, own, model.config)
-    converted = fit.convert(source, own, model.config)
-    fit.require_same_model(source, converted, own, model.config)
-    fit.require_same_classes(source, converted.state, model.config, head)
-    taken = {k: v for k, v in converted.state.items() if head is None or fit.CLASS_HEAD not in k}
-    fit.require_finite(taken, source.path)
-
-    report = _report(source, taken, own, model.config, preprocess, head)
-    model.network.load_state_dict({**own, **taken})
-    model.configure(
-        mean=report.preprocess.mean,
-        std=report.preprocess.std,
-        anchor_aspects=report.anchor_aspects,
-    )
-    return report
+    return _fill(model, open_source(Path(path), ema, origin), head, classes, preprocess)
 
 
-def load(path: Union[str, Path], *, nms: str = "device") -> EfficientDet:
-    """The model of one of our checkpoints, as it was saved.
+def load(path: Union[str, Path], *, nms: str = "device") -> Detector:
+    """The model of one of our checkpoints, as it was saved: an EfficientDet or a FasterRCNN.
 
     Args:
-        path: what `save` wrote, or a run folder.
-        nms: as `detectors.efficientdet` takes it.
+        path: what `save` or a training wrote, or a run folder.
+        nms: as the builders take it.
 
     Raises:
         FileNotFoundError: nothing is at `path`.
         ValueError: damaged, or not one of ours with a record.
     """
+    return load_checkpoint(path, nms=nms)[0]
+
+
+def load_checkpoint(path: Union[str, Path], *, nms: str = "device") -> Tuple[Detector, LoadReport]:
+    """`load`, and the report: class names, padding, what the training added."""
     source = open_source(Path(path), ema=True)
     if source.record is None:
-        raise ValueError(
+        _require_detector(source)
+        raise NoRecordError(
             f"{source.path} ({source.origin}) does not say which model it is: build one with"
-            " efficientdet(name) and fill it with load_weights(model, path)"
+            f" {source.family}(name) and fill it with load_weights(model, path)",
+            source.origin,
         )
-    model = build_efficientdet(source.record.config, PostprocessConfig(), nms)
-    load_weights(model, source.path)
-    return model
+    model = FAMILIES[source.family].build(source.record.config, nms)
+    return model, _fill(model, source)
 
 
-def _report(
+def _require_detector(source: Source) -> None:
+    """Raise for a classifier's weights."""
+    family = FAMILIES[source.family]
+    with torch.device("meta"):
+        own = family.build_network(family.example).state_dict()
+    fit.require_head(source, own, family.example)
+
+
+def _fill(
+    model: Detector,
     source: Source,
-    taken: Mapping[str, Tensor],
-    own: Mapping[str, Tensor],
-    config: EfficientDetConfig,
-    preprocess: Optional[str],
-    head: Optional[str],
+    head: Optional[str] = None,
+    classes: Names = None,
+    preprocess: Optional[str] = None,
 ) -> LoadReport:
-    chosen, notes = binding.preprocess(source, config, preprocess)
-    converted = []
-    if source.origin == "automl":
-        converted.append("kernels from height, width, in, out")
-    if source.origin in ("effdet", "automl"):
-        converted.append("box channels from y, x to x, y")
-    dtypes = {str(v.dtype)[6:] for n, v in taken.items() if v.dtype != own[n].dtype}
-    if dtypes:
-        converted.append(f"from {', '.join(sorted(dtypes))}")
-    saved = source.record.config.image_size if source.record is not None else config.image_size
-    if saved != config.image_size:
-        notes.append(f"saved at {saved} pixels, model has {config.image_size}")
-    return LoadReport(
-        path=source.path,
-        origin=source.origin,
-        model=config.name,
-        sha256=source.sha256,
-        num_tensors=len(taken),
-        num_values=sum(value.numel() for value in taken.values()),
-        kept=tuple(name for name in own if name not in taken),
-        skipped=source.skipped,
-        averaged=source.averaged,
-        converted=tuple(converted),
-        preprocess=chosen,
-        anchor_aspects=binding.anchor_aspects(source, config),
-        class_names=None if head == "new" else binding.class_names(source, config.num_classes),
-        notes=tuple(notes),
-    )
+    """`load_weights` of what has been opened."""
+    config = model.config
+    own = model.network.state_dict()
+    fit.require_same_family(source, config)
+    fit.require_head(source, own, config, head)
+    converted = _convert(source, own, config)
+    names: ClassNames = None
+    taken, words = dict(converted.state), ""
+    if source.origin not in CLASSIFIERS:
+        saved = count_classes(taken, config, FAMILIES[source.family])
+        names = binding.class_names(source, saved)
+        if head is None:
+            fit.require_same_classes(saved, names, config, classes)
+        else:
+            taken, words = _new_head(own, taken, names, classes, config)
+            names = None
+    fit.require_finite(taken, source.path)
+
+    report = binding.make_report(source, converted, taken, own, config, preprocess)
+    report = replace(report, class_names=_tuple(classes) or names, head=words)
+    model.network.load_state_dict({**own, **taken})
+    pre = report.preprocess
+    if isinstance(model, EfficientDet):
+        model.configure(mean=pre.mean, std=pre.std, anchor_aspects=report.anchor_aspects)
+    else:
+        model.configure(mean=pre.mean, std=pre.std)
+    return report
+
+
+def _convert(source: Source, own: State, config: Config) -> fit.Converted:
+    """The source under our names; raises unless it has exactly the network's tensors, the size of
+    the class head aside.
+    """
+    fit.require_same_config(source, config)
+    if isinstance(config, EfficientDetConfig):
+        converted = convert_efficientdet(source, own, config)
+        require_same_efficientdet(source, converted, own, config)
+    else:
+        require_same_faster_rcnn(source, config)
+        converted = convert_faster_rcnn(source, own)
+        if source.origin in CLASSIFIERS:
+            own = {name: value for name, value in own.items() if name.startswith("backbone.")}
+    fit.require_same_tensors(source, converted, own, config)
+    return converted
+
+
+def _new_head(
+    own: State, state: Dict[str, Tensor], names: Names, classes: Names, config: Config
+) -> Tuple[Dict[str, Tensor], str]:
+    """A state whose class head is the model's, but for the rows of shared classes; in words too."""
+    family = FAMILIES[family_of(config)]
+    shared = shared_classes(names, classes)
+    if not shared:
+        return {k: v for k, v in state.items() if not k.startswith(family.head)}, ""
+    kept = [str(name) for label, name in enumerate(classes or ()) if label in shared]
+    new = [str(name) for label, name in enumerate(classes or ()) if label not in shared]
+    words = f"rows kept of {_list(kept)}; " + (f"new: {_list(new)}" if new else "none is new")
+    return {**state, **take_shared(own, state, shared, config, family)}, words
+
+
+def _list(names: Sequence[str]) -> str:
+    """`cat, dog`, or the first few and how many more."""
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return ", ".join(names[:5]) + more
+
+
+def _tuple(names: Names) -> ClassNames:
+    return None if names is None else tuple(names)

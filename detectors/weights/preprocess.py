@@ -37,15 +37,19 @@ EFFDET_LITE = Preprocess(
 AUTOML_LITE = Preprocess(
     "automl-lite", (127.0, 127.0, 127.0), (128.0, 128.0, 128.0), (127, 127, 127)
 )
+MSRA = Preprocess("msra", (123.675, 116.28, 103.53), (1.0, 1.0, 1.0), (124, 116, 104))
+CAFFE = Preprocess("caffe", (122.7717, 115.9465, 102.9801), (1.0, 1.0, 1.0), (123, 116, 103))
+"""Both are given for BGR there; here, and in the converted weights, red comes first."""
 
 NAMED: Dict[str, Preprocess] = {
     preprocess.name: preprocess for preprocess in (IMAGENET, ADVPROP, EFFDET_LITE, AUTOML_LITE)
 }
+"""Those of EfficientDet's weights, which may have to be asked for."""
 
 
 def from_statistics(mean: Colour, std: Colour) -> Preprocess:
     """The named preprocessing with this mean and std, or a custom one padded with the mean."""
-    for preprocess in NAMED.values():
+    for preprocess in (*NAMED.values(), MSRA, CAFFE):
         if (preprocess.mean, preprocess.std) == (mean, std):
             return preprocess
     red, green, blue = (round(value) for value in mean)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Optional, Tuple
+from typing import Any, Dict, Optional, Tuple
 
 from detectors.weights.preprocess import Preprocess
 
@@ -16,7 +16,7 @@ class LoadReport:
     path: Path
     """The file or checkpoint."""
     origin: str
-    """`effdet`, `automl` or `detectors`."""
+    """As `Source.origin`: `effdet`, `torchvision`, `detectors`, …"""
     model: str
     """The detector that was filled."""
     sha256: str
@@ -26,7 +26,7 @@ class LoadReport:
     num_values: int
     """How many numbers that is."""
     kept: Tuple[str, ...]
-    """Tensors that kept the model's own values: a new class head, and counters torch alone has."""
+    """Tensors that kept the model's own values: a new head, and counters torch alone has."""
     skipped: Tuple[str, ...]
     """What the file holds beside the weights: step counters, optimizer state, anchors."""
     averaged: str
@@ -36,15 +36,31 @@ class LoadReport:
     preprocess: Preprocess
     """What the images must be put through; mean and std are set in the model."""
     anchor_aspects: str
-    """Form of the anchors, set in the model."""
+    """Form of the anchors: EfficientDet's is set in the model, Faster R-CNN's is the model's."""
     class_names: Optional[Tuple[Optional[str], ...]]
     """Names by label, None for an unused label; None if the file does not tell."""
     notes: Tuple[str, ...]
     """What the file could not tell and was assumed."""
+    head: str = ""
+    """What became of a new head, in words."""
+    extra: Dict[str, Any] = field(default_factory=dict)
+    """What the maker of one of our checkpoints added to its record."""
+
+    @property
+    def new(self) -> Tuple[str, ...]:
+        """`kept` without counters: what starts from random values."""
+        return tuple(name for name in self.kept if not name.endswith("num_batches_tracked"))
+
+    @property
+    def brief(self) -> str:
+        """The report in half a line: the file, and what is not from it."""
+        parts = sorted({name.split(".")[0] for name in self.new})
+        new = f"{len(self.new)} new tensors ({', '.join(parts)})" if parts else ""
+        words = [f"{self.path.name} ({self.origin})", new, self.head]
+        return ", ".join(word for word in words if word)
 
     def render(self) -> str:
         """The report as at most twelve lines of text."""
-        new = [name for name in self.kept if not name.endswith("num_batches_tracked")]
         names = [name for name in self.class_names or () if name is not None]
         pre = self.preprocess
         lines = [
@@ -58,8 +74,9 @@ class LoadReport:
             f" padding {pre.pad}",
             f"anchors     {self.anchor_aspects} aspect ratios",
             f"classes     {len(names)} names ({names[0]} … {names[-1]})" if names else "",
-            f"new         {len(new)} tensors keep their random values{_some(tuple(new))}"
-            if new
+            f"head        {self.head}" if self.head else "",
+            f"new         {len(self.new)} tensors keep their random values{_some(self.new)}"
+            if self.new
             else "",
         ]
         lines += [f"note        {note}" for note in self.notes[:3]]

@@ -19,12 +19,30 @@ from detectors.weights import tensor_bundle
 from detectors.weights.automl import choose_copies
 from detectors.weights.checkpoint import Record, find, read_record
 from detectors.weights.download import file_sha256
+from detectors.weights.numpy_pickle import read_numpy_pickle
 from detectors.weights.tensor_file import read_tensor_file
 
 EMA_KEYS = ("state_dict_ema", "model_ema")  # as timm's and effdet's training write them
 RAW_KEYS = ("state_dict", "model")
-PREFIXES = ("module.", "model.", "network.")  # of DataParallel, effdet's benches, our detectors
+# of DataParallel; effdet's benches and Lightning; our detectors; a detector's features alone
+PREFIXES = ("module.", "model.", "network.", "backbone.")
 TARBALLS = (".tar.gz", ".tgz", ".tar")
+
+SIGNS = {
+    "class_head.predict.pointwise.weight": ("detectors", "efficientdet"),
+    "class_net.predict.conv_pw.weight": ("effdet", "efficientdet"),
+    "class_net/class-predict/pointwise_kernel": ("automl", "efficientdet"),
+    "box_head.class_logits.weight": ("detectors", "faster_rcnn"),
+    "backbone.stem.conv1.weight": ("detectron2", "faster_rcnn"),
+    "conv1_w": ("msra", "faster_rcnn"),
+}
+"""A tensor that all files of an origin have -> origin, family."""
+STEMS = ("conv_stem.weight", "stem.conv.weight", "/stem/conv2d/kernel")  # of EfficientNets
+RESNETS = ("torchvision", "timm", "caffe")
+"""Origins of classifiers in torchvision's names, which no tensor tells apart."""
+CLASSIFIERS = ("imagenet", "msra", *RESNETS)
+"""Origins without a detection head."""
+ONLY_COPY = "the file's only one"
 
 
 @dataclass(frozen=True)
@@ -34,7 +52,11 @@ class Source:
     path: Path
     """The file, or the prefix of a TensorFlow checkpoint."""
     origin: str
-    """`effdet`, `automl`, `detectors`, or `imagenet`: a classifier without a detection head."""
+    """`effdet`, `automl`, `detectron2`, `detectors`; or one of `CLASSIFIERS`, where `imagenet` is
+    an EfficientNet, the others are ResNets.
+    """
+    family: str
+    """Of the detector that it is, or whose features it has."""
     tensors: Dict[str, Tensor]
     """By the origin's names, without wrappers' prefixes and averages' suffixes."""
     sha256: str
@@ -47,12 +69,14 @@ class Source:
     """Our own checkpoints' record."""
 
 
-def open_source(path: Path, ema: bool) -> Source:
+def open_source(path: Path, ema: bool, origin: Optional[str] = None) -> Source:
     """Read weights of any origin.
 
     Args:
         path: a file, a run folder, a TensorFlow checkpoint (folder, prefix, index) or its tarball.
         ema: take the moving average where there is one.
+        origin: one of `RESNETS`, for a classifier in torchvision's names; None = "caffe" if its
+            file's name has that word, else "torchvision".
 
     Raises:
         FileNotFoundError: nothing is there.
@@ -68,10 +92,14 @@ def open_source(path: Path, ema: bool) -> Source:
         return _open_bundle(prefix_or_none, ema, prefix_or_none, _bundle_sha256(prefix_or_none))
     if path.is_dir():
         raise ValueError(f"{path} is a folder without a checkpoint (best.ckpt, last.ckpt, *.index)")
-    return _open_file(path, ema)
+    if path.suffix == ".pkl":
+        tensors = read_numpy_pickle(path)
+        found, family = _origin(tensors, path, origin)
+        return Source(path, found, family, tensors, file_sha256(path), ONLY_COPY)
+    return _open_file(path, ema, origin)
 
 
-def _open_file(path: Path, ema: bool) -> Source:
+def _open_file(path: Path, ema: bool, asked: Optional[str]) -> Source:
     """A torch or safetensors file."""
     content, metadata = read_tensor_file(path)
     state, averaged = _choose_state(content, ema)
@@ -81,9 +109,15 @@ def _open_file(path: Path, ema: bool) -> Source:
         del tensors[name]
     tensors = _strip_prefixes(tensors)
     value = content.get("detectors") or metadata.get("detectors")
-    record = None if value is None else read_record(value, path)
-    origin = "detectors" if record is not None else _origin(tensors, path)
-    return Source(path, origin, tensors, file_sha256(path), averaged, tuple(skipped), record)
+    if value is None:
+        origin, family = _origin(tensors, path, asked)
+        record = None
+    else:
+        record = read_record(value, path)
+        origin, family = "detectors", record.family
+        skipped += [key for key in content if key not in ("detectors", "state_dict")]  # Lightning's
+    sha256 = file_sha256(path)
+    return Source(path, origin, family, tensors, sha256, averaged, tuple(skipped), record)
 
 
 def _open_bundle(prefix: Path, ema: bool, path: Path, sha256: str) -> Source:
@@ -102,8 +136,8 @@ def _open_bundle(prefix: Path, ema: bool, path: Path, sha256: str) -> Source:
     if not copies.num_averaged:
         held = any(name.endswith("/ExponentialMovingAverage") for name in index)
         averaged = "raw weights" + ("" if held else "; the file holds no moving average")
-    origin = _origin(tensors, path)
-    return Source(path, origin, tensors, sha256, averaged, tuple(copies.skipped))
+    origin, family = _origin(tensors, path)
+    return Source(path, origin, family, tensors, sha256, averaged, tuple(copies.skipped))
 
 
 def _choose_state(content: Dict[str, Any], ema: bool) -> Tuple[Mapping[str, Any], str]:
@@ -112,7 +146,7 @@ def _choose_state(content: Dict[str, Any], ema: bool) -> Tuple[Mapping[str, Any]
         if isinstance(content.get(key), dict):
             words = f"moving average (EMA), from '{key}'" if key in EMA_KEYS else f"'{key}'"
             return content[key], words
-    return content, "the file's only one"
+    return content, ONLY_COPY
 
 
 def _strip_prefixes(tensors: Dict[str, Tensor]) -> Dict[str, Tensor]:
@@ -123,20 +157,23 @@ def _strip_prefixes(tensors: Dict[str, Tensor]) -> Dict[str, Tensor]:
     return tensors
 
 
-def _origin(tensors: Mapping[str, Tensor], path: Path) -> str:
-    """Whose names these are."""
-    if "class_head.predict.pointwise.weight" in tensors:
-        return "detectors"
-    if "class_net.predict.conv_pw.weight" in tensors:
-        return "effdet"
-    if "class_net/class-predict/pointwise_kernel" in tensors:
-        return "automl"
-    stems = ("conv_stem.weight", "stem.conv.weight", "/stem/conv2d/kernel")
-    if any(name.endswith(stems) for name in tensors):
-        return "imagenet"
+def _origin(
+    tensors: Mapping[str, Tensor], path: Path, asked: Optional[str] = None
+) -> Tuple[str, str]:
+    """Whose names these are, and of which family."""
+    for sign, found in SIGNS.items():
+        if sign in tensors:
+            return found
+    if "conv1.weight" in tensors and "layer1.0.conv1.weight" in tensors:
+        if asked is not None and asked not in RESNETS:
+            raise ValueError(f"{path}: origin must be one of {list(RESNETS)}, got '{asked}'")
+        return asked or ("caffe" if "caffe" in path.name.lower() else "torchvision"), "faster_rcnn"
+    if any(name.endswith(STEMS) for name in tensors):
+        return "imagenet", "efficientdet"
     raise ValueError(
         f"{path}: unknown origin; its {len(tensors)} tensors are {sorted(tensors)[:3]} …; known are"
-        " effdet's EfficientDet, AutoML's TensorFlow checkpoints and our own"
+        " effdet's EfficientDet, AutoML's TensorFlow checkpoints, detectron2's R-C4 detectors,"
+        " ResNets of torchvision, timm, Caffe and MSRA, and our own"
     )
 
 

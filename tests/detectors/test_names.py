@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import detectors
-from detectors import MODELS, efficientdet, model_name
+from detectors import MODELS, efficientdet, faster_rcnn, model_name
 from detectors.models.efficientdet.config import CONFIGS
 
 
@@ -21,8 +21,24 @@ def test_a_model_has_many_spellings(text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "text", ["r50_c4", "R50-C4", "faster_rcnn-r50_c4", "Faster-RCNN-R50-C4", "faster_rcnn_r50_c4"]
+)
+def test_faster_rcnn_has_many_spellings_too(text: str) -> None:
+    assert model_name(text) == "faster_rcnn-r50_c4"
+
+
+def test_each_builder_makes_its_own_models() -> None:
+    with pytest.raises(ValueError, match="no EfficientDet 'r50_c4'"):
+        efficientdet("r50_c4")
+    with pytest.raises(ValueError, match="no Faster R-CNN 'd0'"):
+        faster_rcnn("d0")
+
+
+@pytest.mark.parametrize(
     ("text", "near"),
     [
+        ("r50_fpn", "faster_rcnn-r50_c4"),
+        ("faster_rcnn-r51_c4", "faster_rcnn-r50_c4"),
         ("d9", "efficientdet-d7"),
         ("d77", "efficientdet-d7"),
         ("efficentdet_d7x", "efficientdet-d7x"),

@@ -20,6 +20,7 @@ EXAMPLES = """examples:
   python infer.py d0 photo.jpg --score .25 --format json,coco,csv --out out/photo
   find . -name '*.jpg' | python infer.py d0 -
   python infer.py d0 --generated 64 --random-weights --benchmark
+  python infer.py faster_rcnn-r50_c4 images/ --weights model_final_b1acc2.pkl
   python infer.py runs/my_run/1/best.ckpt images/ --recursive
 
 exit codes: 0 done, 1 failed, 2 wrong command, 130 Ctrl-C, 143 SIGTERM"""
@@ -32,7 +33,7 @@ class Arguments(argparse.Namespace):
     paths: List[str]
     weights: Optional[Path]
     random_weights: bool
-    num_classes: int
+    num_classes: Optional[int]
     out: Optional[Path]
     overwrite: bool
     resume: bool
@@ -40,7 +41,7 @@ class Arguments(argparse.Namespace):
     images: bool
     score: float
     max: int
-    iou: float
+    iou: Optional[float]
     top_k: int
     multiclass: bool
     soft: str
@@ -151,7 +152,7 @@ def build_parser() -> Parser:
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("model", metavar="MODEL", help="a name (efficientdet-d2, d2), a checkpoint or a run folder")
+    add("model", metavar="MODEL", help="a name (efficientdet-d2, d2), a checkpoint, a run folder")
     add("paths", metavar="PATH", nargs="*", help="files, folders, globs, or - for paths on stdin")
     add(
         "--weights",
@@ -161,7 +162,7 @@ def build_parser() -> Parser:
     )
     add("--random-weights", action="store_true", help="no checkpoint: for tests and benchmarks")
     add(
-        "--num-classes", metavar="N", type=count, default=90, help="class outputs of --weights (90)"
+        "--num-classes", metavar="N", type=count, help="class outputs of --weights (90; 20 for VOC)"
     )
 
     group = parser.add_argument_group("images").add_argument
@@ -182,7 +183,7 @@ def build_parser() -> Parser:
     group("--score", metavar="S", type=share, default=0.4, help="keep scores over S (0.4)")
     group("--max", metavar="N", type=count, default=100, help="at most N per image (100)")
     group("--classes", metavar="A,B", type=names, help="keep only these classes")
-    group("--iou", metavar="T", type=share, default=0.5, help="overlap that removes a box (0.5)")
+    group("--iou", metavar="T", type=share, help="overlap that removes a box (0.5, or the model's)")
     group(
         "--top-k",
         metavar="K",

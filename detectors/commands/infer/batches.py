@@ -9,12 +9,13 @@ import time
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Callable, Deque, Iterator, List, Protocol, Sequence, Tuple, Union
+from typing import Callable, Deque, Iterator, List, Protocol, Sequence, Union
 
 import torch
 from torch import Tensor
 
-from data.collate import Placement, place
+from data.collate import Placement
+from data.fitting import Fit, fit_sample
 from data.reading import UnreadableImageError
 from data.sample import Sample
 
@@ -37,7 +38,7 @@ class Prepared:
     """One image, ready for the model."""
 
     image: Tensor
-    """(3, H, W) uint8, letterboxed."""
+    """(3, H, W) uint8, fitted."""
     placement: Placement
     """Where it lies in there."""
     sample: Sample
@@ -45,7 +46,7 @@ class Prepared:
     read: float
     """Seconds it took to read."""
     preprocess: float
-    """Seconds it took to letterbox."""
+    """Seconds it took to fit."""
 
 
 @dataclass(frozen=True)
@@ -74,9 +75,7 @@ PrepareOne = Callable[[int], Union[Prepared, Unreadable]]
 """From a dataset's index to an image that is ready for the model."""
 
 
-def prepare(
-    dataset: Dataset, size: Tuple[int, int], resample: str, pad: Tuple[int, int, int]
-) -> PrepareOne:
+def prepare(dataset: Dataset, fit: Fit) -> PrepareOne:
     """A function from a dataset's index to a prepared image, timed."""
 
     def prepare_one(index: int) -> Union[Prepared, Unreadable]:
@@ -86,9 +85,9 @@ def prepare(
         except UnreadableImageError as error:
             return Unreadable(index, str(error))
         middle = time.perf_counter()
-        image, placement = place(sample, size, resample=resample, pad=pad)
+        placed = fit_sample(sample, fit)
         end = time.perf_counter()
-        return Prepared(image, placement, sample, middle - start, end - middle)
+        return Prepared(placed.image, placed.placement, sample, middle - start, end - middle)
 
     return prepare_one
 

@@ -1,4 +1,4 @@
-"""From the words MODEL and --weights to a module that is ready to run."""
+"""A model as the command line asks for it, and what only the host needs to know of it."""
 
 from __future__ import annotations
 
@@ -6,29 +6,25 @@ import dataclasses
 import difflib
 import logging
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import torch
 
-from detectors import efficientdet, model_name
-from detectors.commands.infer.arguments import Arguments, looks_like_path
-from detectors.experiment.console import Progress
+from data.fitting import Fit
+from detectors.commands.infer.arguments import Arguments
+from detectors.commands.infer.model import SEED
 from detectors.folding import fold_batch_norm
-from detectors.models.efficientdet.cost import count_multiply_adds
-from detectors.models.efficientdet.inference import EfficientDet, build_efficientdet
-from detectors.models.efficientdet.random_weights import spread_outputs
+from detectors.models.efficientdet import cost as efficientdet_cost
+from detectors.models.faster_rcnn import cost as faster_rcnn_cost
+from detectors.models.faster_rcnn.inference import FasterRCNN
 from detectors.postprocess import PostprocessConfig
-from detectors.weights import LoadReport, fetch, load_weights
-from detectors.weights.checkpoint import find
+from detectors.weights import LoadReport
 from detectors.weights.coco_names import COCO_90
-from detectors.weights.known import KNOWN
+from detectors.weights.family import Detector as Model
 from detectors.weights.preprocess import from_statistics
-from detectors.weights.source import open_source
+from detectors.weights.voc_names import VOC_20
 
-__all__ = ["Detector", "load_model", "prepare_detector", "wanted_labels"]
-
-SEED = 0  # of random weights: two runs with --random-weights see the same network
+__all__ = ["Detector", "prepare_detector", "wanted_labels"]
 
 PRECISIONS = {"fp32": torch.float32, "half": torch.float16, "bf16": torch.bfloat16}
 
@@ -37,16 +33,16 @@ PRECISIONS = {"fp32": torch.float32, "half": torch.float16, "bf16": torch.bfloat
 class Detector:
     """A model and what only the host needs to know of it."""
 
-    model: EfficientDet
+    model: Model
     """With its weights; folded, and in the precision that was asked for."""
     name: str
     """`efficientdet-d0`."""
     class_names: Tuple[Optional[str], ...]
     """By label; None for a slot without a class."""
-    padding: Tuple[int, int, int]
-    """RGB beside the picture, by default what the weights were trained with."""
-    resample: str
-    """How images are resized: the way of the weights' origin."""
+    fit: Fit
+    """How pictures come into the network's input: the way of the weights' origin, or of the
+    training; and the colour beside them.
+    """
     weights: str
     """Where the weights are from, for people."""
     weights_record: Dict[str, Any]
@@ -73,6 +69,15 @@ class Detector:
             f" · {self.weights}"
         )
 
+    @property
+    def form(self) -> Dict[str, Any]:
+        """What of the configuration is compiled in, beyond size, classes and postprocessing."""
+        if not isinstance(self.model, FasterRCNN):
+            return {}
+        names = ("depth", "variant", "stride_in_1x1", "anchors", "rpn", "box_head")
+        config = dataclasses.asdict(self.model.config)
+        return {name: config[name] for name in names}
+
     def header(self) -> Dict[str, Any]:
         """What a file of detections says of how they came, in plain types."""
         settings = dataclasses.asdict(self.model.postprocess.config)
@@ -82,14 +87,15 @@ class Detector:
             "weights": self.weights_record,
             "image_size": list(self.image_size),
             "precision": self.precision,
-            "resample": self.resample,
-            "padding": list(self.padding),
+            "resample": self.fit.resample,
+            "padding": list(self.fit.pad),
+            **({} if self.fit.how == "letterbox" else {"fit": self.fit.how}),
             **settings,
         }
 
 
 def prepare_detector(
-    model: EfficientDet,
+    model: Model,
     report: Optional[LoadReport],
     args: Arguments,
     precision: str,
@@ -107,28 +113,19 @@ def prepare_detector(
     Raises:
         ValueError: a setting that the model refuses.
     """
-    model.configure(image_size=args.size, postprocess=postprocess_config(args, score_threshold))
+    model.configure(
+        image_size=args.size, postprocess=postprocess_config(model, args, score_threshold)
+    )
     model.nms = "device" if args.nms == "device" else "none"
-    names = report.class_names if report is not None else None
-    if names is None:
-        names = COCO_90 if model.config.num_classes == len(COCO_90) else numbered(model)
-    preprocess = from_statistics(model.config.mean, model.config.std)
-    if report is not None:
-        preprocess = report.preprocess
-    padding = (0, 0, 0) if args.black_padding else preprocess.pad
-    automl = report is not None and report.origin == "automl"
     num_parameters = sum(value.numel() for value in model.network.parameters())
     folded = fold_batch_norm(model)
-    multiply_adds = count_multiply_adds(
-        folded.network, model.config.image_size, model.config.max_level
-    )
+    multiply_adds = count_multiply_adds(folded)
     folded = folded.to(memory_format=torch.channels_last).to(PRECISIONS[precision])
     return Detector(
         model=folded,
         name=model.config.name,
-        class_names=names,
-        padding=padding,
-        resample=args.resample or ("tf" if automl else "pil"),
+        class_names=names_of(model, report),
+        fit=fit_of(model, report, args),
         weights=describe(report),
         weights_record=record(report),
         precision=precision,
@@ -137,74 +134,64 @@ def prepare_detector(
     )
 
 
-def load_model(args: Arguments) -> Tuple[EfficientDet, Optional[LoadReport]]:
-    """The model of a name or of a checkpoint, with its weights; no report where they are random.
+def count_multiply_adds(model: Model) -> int:
+    """Of one image."""
+    config = model.config
+    if isinstance(model, FasterRCNN):
+        regions = model.config.rpn.post_nms[1]
+        return faster_rcnn_cost.count_multiply_adds(model.network, config.image_size, regions)
+    return efficientdet_cost.count_multiply_adds(
+        model.network, config.image_size, model.config.max_level
+    )
+
+
+def names_of(model: Model, report: Optional[LoadReport]) -> Tuple[Optional[str], ...]:
+    """The checkpoint's; else COCO's or VOC's where the model has as many; else numbers."""
+    if report is not None and report.class_names is not None:
+        return report.class_names
+    usual = VOC_20 if isinstance(model, FasterRCNN) else COCO_90
+    return usual if model.config.num_classes == len(usual) else numbered(model)
+
+
+def fit_of(model: Model, report: Optional[LoadReport], args: Arguments) -> Fit:
+    """How pictures come into the network's input: as in training, where the checkpoint tells.
 
     Raises:
-        ValueError: no such model, or weights that do not fit.
-        FileNotFoundError: a checkpoint that does not exist.
-        RuntimeError: weights that cannot be downloaded. Never random weights instead.
+        ValueError: a --size that the training's way has no room in.
     """
-    torch.manual_seed(SEED)
-    if looks_like_path(args.model):
-        if args.weights is not None or args.random_weights:
-            raise ValueError(
-                f"{args.model} is a checkpoint and brings its weights: leave out --weights and"
-                " --random-weights, or give a model's name"
-            )
-        return load_checkpoint(Path(args.model))
-    name = model_name(args.model)
-    model = efficientdet(name, args.num_classes)
-    if args.random_weights:
-        return spread_outputs(model, seed=SEED), None
-    path = args.weights
-    if path is None or (str(path) in KNOWN and not path.exists()):
-        path = fetch_with_progress(name if path is None else str(path), args.quiet)
-    return model, load_weights(model, path)
+    config = model.config
+    preprocess = from_statistics(config.mean, config.std)
+    trained: Dict[str, Any] = {}
+    if report is not None:
+        preprocess = report.preprocess
+        trained = report.extra.get("image", {})
+    automl = report is not None and report.origin == "automl"
+    return Fit(
+        config.image_size,
+        trained.get("fit", "letterbox"),
+        tuple(trained.get("short_edges", ())),
+        trained.get("long_edge", 0),
+        args.resample or ("tf" if automl else "pil"),
+        (0, 0, 0) if args.black_padding else preprocess.pad,
+    )
 
 
-def load_checkpoint(path: Path) -> Tuple[EfficientDet, LoadReport]:
-    """The model that one of our checkpoints, or the best of a run folder, says it is."""
-    file = find(path)
-    if file.is_dir():
-        raise FileNotFoundError(
-            f"no best.ckpt or last.ckpt in {path}: the first word is the model, as in"
-            f" infer.py efficientdet-d2 {path}"
-        )
-    source = open_source(file, ema=True)
-    if source.record is None:
-        raise ValueError(
-            f"{file} ({source.origin}) does not say which model it is:"
-            f" give the model's name, and the file with --weights {file}"
-        )
-    model = build_efficientdet(source.record.config, PostprocessConfig())
-    return model, load_weights(model, file)
-
-
-def fetch_with_progress(name: str, quiet: bool) -> Path:
-    """The published checkpoint, from the cache or the network, with one line while it arrives."""
-    megabyte = 1 << 20
-    with Progress(0, quiet=quiet, unit="MB") as progress:
-
-        def arrived(done: int, total: Optional[int]) -> None:
-            progress.show(done // megabyte, (total or 0) // megabyte)
-
-        return fetch(name, progress=arrived)
-
-
-def postprocess_config(args: Arguments, score_threshold: float) -> PostprocessConfig:
+def postprocess_config(model: Model, args: Arguments, score_threshold: float) -> PostprocessConfig:
     """The settings of top-k and NMS that the command line asks for."""
-    return PostprocessConfig(
+    own = model.postprocess.config
+    iou = own.iou_threshold if args.iou is None else args.iou
+    return dataclasses.replace(
+        own,
         top_k=args.top_k,
-        multiclass=args.multiclass,
-        iou_threshold=1.0 if args.worst_case else args.iou,  # nothing overlaps by more than all
+        multiclass=args.multiclass or isinstance(model, FasterRCNN),
+        iou_threshold=1.0 if args.worst_case else iou,  # nothing overlaps by more than all
         score_threshold=score_threshold,
         max_detections=args.max,
         sigma=args.sigma if args.soft == "gaussian" else 0.0,
     )
 
 
-def numbered(model: EfficientDet) -> Tuple[str, ...]:
+def numbered(model: Model) -> Tuple[str, ...]:
     """Names for classes that nobody named."""
     return tuple(f"class {label}" for label in range(model.config.num_classes))
 

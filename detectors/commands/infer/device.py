@@ -21,10 +21,14 @@ def calm_threads() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
-def choose_device(asked: str) -> str:
+def choose_device(asked: str, setting: str = "--device ") -> str:
     """`auto` is the IPU where the Poplar SDK is installed, else CUDA, else the CPU.
 
     Sets `DETECTORS_POPTORCH=host` where the SDK is installed and not wanted.
+
+    Args:
+        asked: auto, cpu, cuda or ipu.
+        setting: how the command line asks, for the message.
 
     Returns:
         cpu, cuda or ipu.
@@ -37,8 +41,8 @@ def choose_device(asked: str) -> str:
         sdk = False
     if asked == "ipu" and not sdk:
         raise RuntimeError(
-            "--device ipu needs the Poplar SDK, and its poptorch is not installed;"
-            " --device cpu runs the same program without it"
+            f"{setting}ipu needs the Poplar SDK, and its poptorch is not installed;"
+            f" {setting}cpu runs the same program without it"
         )
     if sdk and asked in ("auto", "ipu"):
         return "ipu"
@@ -48,8 +52,8 @@ def choose_device(asked: str) -> str:
 
     if asked == "cuda" and not torch.cuda.is_available():
         raise RuntimeError(
-            f"--device cuda: torch {torch.__version__} finds no CUDA device;"
-            " --device cpu runs the same program"
+            f"{setting}cuda: torch {torch.__version__} finds no CUDA device;"
+            f" {setting}cpu runs the same program"
         )
     if asked == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"

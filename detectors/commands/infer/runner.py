@@ -165,6 +165,7 @@ class Runner:
             "model": self.detector.name,
             "image_size": list(self.detector.image_size),
             "num_classes": self.detector.model.config.num_classes,
+            **self.detector.form,
             "precision": self.detector.precision,
             "micro_batch_size": self.settings.micro_batch_size,
             "device_iterations": self.settings.device_iterations,

@@ -7,25 +7,14 @@ until every anchor has the same score, so that neither NMS nor a drawing shows a
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from detectors.models.efficientdet.inference import EfficientDet
+from detectors.random_weights import learn_statistics, made_pictures
 
 __all__ = ["spread_outputs"]
 
-SIZE = 384  # pixels of the pictures below: a coarsest level of 3 x 3 cells has a variance
-
-
-def made_pictures(seed: int) -> Tensor:
-    """(4, 3, SIZE, SIZE) float, 0..255: patches of all sizes, equally strong, as in photographs."""
-    generator = torch.Generator().manual_seed(seed)
-    total = torch.zeros(4, 3, SIZE, SIZE)
-    for cells in (2, 4, 8, 16, 32, 64, 128):
-        grey = torch.randn(4, 1, cells, cells, generator=generator)
-        colour = torch.randn(4, 3, cells, cells, generator=generator) * 0.3
-        total += F.interpolate(grey + colour, (SIZE, SIZE), mode="nearest")
-    return (total * 40 + 115).clamp(0, 255)
+SIZE = 384  # pixels of the pictures: a coarsest level of 3 x 3 cells has a variance
 
 
 @torch.no_grad()
@@ -47,19 +36,8 @@ def spread_outputs(
         The model, in evaluation mode.
     """
     network = model.network.eval()
-    images = model.normalise(made_pictures(seed))
-    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.momentum = 1.0  # the statistics of this one batch, as they are
-        norm.train()
-    network(images)
-    for norm, momentum in zip(norms, momenta):
-        assert isinstance(norm.running_var, Tensor)
-        # A channel that is silent here would drown all others on pictures where it is not.
-        norm.running_var.clamp_(min=float(norm.running_var.mean()))
-        norm.momentum = momentum
-        norm.eval()
+    images = model.normalise(made_pictures(seed, SIZE))
+    learn_statistics(network, lambda: network(images))
     heads = (network.class_head, network.box_head)
     for head, outputs, wanted in zip(heads, network(images), (logits_std, deltas_std)):
         last = head.predict.pointwise

@@ -238,11 +238,22 @@ def test_an_unknown_name_is_answered_with_the_nearest() -> None:
 
 def test_every_effdet_file_publishes_its_hash_and_no_automl_file_does() -> None:
     for name, row in known.KNOWN.items():
-        assert row.origin == ("automl" if name.startswith("automl") else "effdet")
+        start = name.split("_")[0]
+        assert row.origin == {"automl": "automl", "tf": "effdet"}.get(start, "torchvision")
         assert (row.hash_prefix is None) == (row.origin == "automl")
     d0 = known.KNOWN["tf_efficientdet_d0"]
     assert d0.file_name == "tf_efficientdet_d0_34-f153e0cf.pth"
     assert d0.hash_prefix == "f153e0cf"
+
+
+def test_classifiers_are_the_files_that_torchvision_names() -> None:
+    resnet = pytest.importorskip("torchvision.models.resnet")
+    for depth in (18, 34, 50, 101):
+        for number, name in ((1, f"resnet{depth}"), (2, f"resnet{depth}_v2")):
+            weights = getattr(resnet, f"ResNet{depth}_Weights").__members__
+            url = getattr(weights.get(f"IMAGENET1K_V{number}"), "url", None)
+            row = known.KNOWN.get(name)
+            assert (None if row is None else row.url) == url
 
 
 def test_a_file_is_recognised_by_its_hash_alone() -> None:

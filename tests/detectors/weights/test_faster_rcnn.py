@@ -16,8 +16,8 @@ from torch import Tensor
 from detectors.layers import FrozenBatchNorm2d
 from detectors.models.faster_rcnn.config import CONFIGS
 from detectors.models.faster_rcnn.inference import FasterRCNN, build_faster_rcnn
+from detectors.weights import load_weights
 from detectors.weights.caffe_resnet import detectron2_name, from_msra, msra_name
-from detectors.weights.faster_rcnn import load_faster_rcnn
 from detectors.weights.numpy_pickle import read_numpy_pickle
 
 State = Dict[str, Tensor]
@@ -56,7 +56,9 @@ def test_torchvisions_classifier_fills_the_backbone(tmp_path: Path) -> None:
     path = tmp_path / "resnet18-f37072fd.pth"
     torch.save(state, path)
     model = detector("seed", depth=18)
-    report = load_faster_rcnn(model, path)
+    with pytest.raises(ValueError, match=r"10 tensors .*\(box_head, rpn\) would be missing"):
+        load_weights(model, path)
+    report = load_weights(model, path, head="new")
     assert backbone_equals(model, state, bgr=False)
     assert report.origin == "torchvision"
     assert report.skipped == ("fc.weight", "fc.bias")
@@ -72,7 +74,8 @@ def test_timms_resnet_has_the_same_names(tmp_path: Path) -> None:
     state = timm.create_model("resnet18", pretrained=False).state_dict()
     torch.save(state, tmp_path / "resnet18.pth")
     model = detector("seed", depth=18)
-    assert load_faster_rcnn(model, tmp_path / "resnet18.pth", origin="timm").origin == "timm"
+    report = load_weights(model, tmp_path / "resnet18.pth", origin="timm", head="new")
+    assert report.origin == "timm"
     assert backbone_equals(model, state, bgr=False)
 
 
@@ -82,7 +85,7 @@ def test_caffes_weights_turn_the_colours_round(tmp_path: Path, origin: Optional[
     state = random_state(model, "backbone.")
     path = tmp_path / ("resnet18.pth" if origin else "resnet18-caffe.pth")
     torch.save(state, path)
-    report = load_faster_rcnn(model, path, origin=origin)
+    report = load_weights(model, path, origin=origin, head="new")
     assert report.origin == "caffe"
     assert backbone_equals(model, state, bgr=True)
     assert model.config.mean == (122.7717, 115.9465, 102.9801)
@@ -113,7 +116,7 @@ def test_msras_pickle_fills_the_backbone(tmp_path: Path) -> None:
     state = random_state(model, "backbone.")
     path = tmp_path / "R-50.pkl"
     path.write_bytes(pickle.dumps({"blobs": msra_layout(state)}, protocol=2))
-    report = load_faster_rcnn(model, path)
+    report = load_weights(model, path, head="new")
     assert report.origin == "msra"
     assert backbone_equals(model, state, bgr=True)
     assert report.skipped == ("fc1000_w",)
@@ -164,8 +167,10 @@ def test_detectron2s_detector_fills_the_whole_network(tmp_path: Path) -> None:
     path = tmp_path / "model_final_b1acc2.pkl"
     content = {"model": detectron2_layout(state), "__author__": "Detectron2 Model Zoo"}
     path.write_bytes(pickle.dumps(content, protocol=4))
-    report = load_faster_rcnn(model, path)
+    report = load_weights(model, path)
     assert (report.origin, report.kept) == ("detectron2", ())
+    assert report.class_names is not None
+    assert report.class_names[::19] == ("aeroplane", "tvmonitor")
     state["backbone.conv1.weight"] = state["backbone.conv1.weight"].flip(1)
     own = model.network.state_dict()
     assert all(torch.equal(own[name], state[name]) for name in own)
@@ -194,7 +199,7 @@ def test_another_form_of_model_is_refused(
     stem = torch.zeros(64, 3, 7, 7).numpy()
     path.write_bytes(pickle.dumps({"model": {"backbone.stem.conv1.weight": stem}}))
     with pytest.raises(ValueError, match=message):
-        load_faster_rcnn(detector(variant, depth=18, stride_in_1x1=in_1x1), path)
+        load_weights(detector(variant, depth=18, stride_in_1x1=in_1x1), path)
 
 
 def saved(folder: Path, state: State) -> Path:
@@ -209,15 +214,17 @@ def test_what_does_not_fit_is_refused_and_changes_nothing(tmp_path: Path) -> Non
     del state["layer3.1.conv2.weight"]
     state["layer5.weight"] = torch.zeros(1)
     state["bn1.bias"] = torch.zeros(65)
-    state["bn1.weight"][0] = float("nan")
     lines = (
         "1 tensors missing: backbone.layer3.1.conv2.weight",
         "1 tensors unknown to the model: backbone.layer5.weight",
         r"1 of another shape: backbone.bn1.bias \(65,\), the model has \(64,\)",
-        "1 with inf or nan: backbone.bn1.weight",
     )
     with pytest.raises(ValueError, match=r"does not fit.*\n  " + r"\n  ".join(lines)):
-        load_faster_rcnn(model, saved(tmp_path, state))
+        load_weights(model, saved(tmp_path, state), head="new")
+    state = random_state(model, "backbone.")
+    state["bn1.weight"][0] = float("nan")
+    with pytest.raises(ValueError, match=r"1 tensors hold inf or nan, .* backbone\.bn1\.weight"):
+        load_weights(model, saved(tmp_path, state), head="new")
     after = model.network.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
 
@@ -226,13 +233,13 @@ def test_unknown_tensors_and_origins_are_refused(tmp_path: Path) -> None:
     model = detector("seed", depth=18)
     path = saved(tmp_path, {"a.weight": torch.zeros(1)})
     with pytest.raises(ValueError, match=r"unknown origin; its 1 tensors are \['a.weight'\]"):
-        load_faster_rcnn(model, path)
+        load_weights(model, path)
     names = ("conv1.weight", "layer1.0.conv1.weight")
     path = saved(tmp_path, {name: torch.zeros(1) for name in names})
     with pytest.raises(ValueError, match=r"origin must be one of .*'caffe'.*got 'msra'"):
-        load_faster_rcnn(model, path, origin="msra")
+        load_weights(model, path, origin="msra")
     with pytest.raises(FileNotFoundError, match="no weights at"):
-        load_faster_rcnn(model, tmp_path / "none.pkl")
+        load_weights(model, tmp_path / "none.pkl")
 
 
 class Harm:

@@ -8,6 +8,7 @@ from typing import List, Optional
 import pytest
 import torch
 
+from data.fitting import Fit
 from data.reading import UnreadableImageError
 from data.sample import Sample
 from detectors.commands.infer.batches import batches, prepare
@@ -35,7 +36,7 @@ class Pictures:
 @pytest.mark.parametrize("read_ahead", [True, False])
 def test_batches_keep_the_order_and_leave_broken_images_out(read_ahead: bool) -> None:
     pictures = Pictures(6, broken=[1, 5])
-    prepare_one = prepare(pictures, (8, 8), "pil", (0, 0, 0))
+    prepare_one = prepare(pictures, Fit((8, 8)))
     found = list(batches(range(6), prepare_one, 2, read_ahead=read_ahead))
     assert [[item.sample.name for item in batch.items] for batch in found] == [
         ["0.jpg", "2.jpg"],
@@ -49,14 +50,14 @@ def test_batches_keep_the_order_and_leave_broken_images_out(read_ahead: bool) ->
 
 def test_no_more_images_are_read_than_will_soon_be_needed() -> None:
     pictures = Pictures(100)
-    found = batches(range(100), prepare(pictures, (8, 8), "pil", (0, 0, 0)), 4)
+    found = batches(range(100), prepare(pictures, Fit((8, 8))), 4)
     next(found)
     found.close()  # type: ignore[attr-defined]
     assert pictures.read <= 4 + 5 + 1
 
 
 def test_the_reading_thread_ends_with_the_loop() -> None:
-    found = batches(range(9), prepare(Pictures(9), (8, 8), "pil", (0, 0, 0)), 2)
+    found = batches(range(9), prepare(Pictures(9), Fit((8, 8))), 2)
     next(found)
     found.close()  # type: ignore[attr-defined]
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("read")]
@@ -68,4 +69,4 @@ def test_a_fault_of_the_program_is_not_taken_for_a_broken_image() -> None:
             raise KeyError("ours")
 
     with pytest.raises(KeyError):
-        list(batches([0], prepare(Faulty(1), (8, 8), "pil", (0, 0, 0)), 1))
+        list(batches([0], prepare(Faulty(1), Fit((8, 8))), 1))

@@ -1,0 +1,162 @@
+"""From a recipe and the data's class names to a detector with the weights it starts from."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any, Dict, Optional, Sequence, Tuple, TypeVar
+
+import torch
+
+from detectors.commands.published import fetch_published
+from detectors.experiment.recipe import Recipe, image_size, resolve
+from detectors.models.faster_rcnn.config import CONFIGS, FasterRCNNConfig
+from detectors.models.faster_rcnn.inference import FasterRCNN, build_faster_rcnn
+from detectors.weights import LoadReport, load_checkpoint, load_weights
+from detectors.weights.family import Detector
+from detectors.weights.fit import OtherClassesError, OtherFormError, in_words, value
+from detectors.weights.known import KNOWN
+from detectors.weights.source import CLASSIFIERS, open_source
+
+__all__ = ["build_model", "configuration", "load_detector"]
+
+Part = TypeVar("Part")
+
+
+def configuration(recipe: Recipe, num_classes: int) -> FasterRCNNConfig:
+    """What a recipe says of its model, nulls replaced by the variant's values."""
+    settings = resolve(recipe).model
+    base = CONFIGS[settings.variant]
+    assert settings.frozen_stages is not None  # resolved
+    return replace(
+        base,
+        name=f"faster_rcnn-r{settings.depth}_c4",
+        depth=settings.depth,
+        num_classes=num_classes,
+        image_size=image_size(recipe),
+        norm=settings.norm.value,
+        frozen_stages=settings.frozen_stages,
+        stride_in_1x1=settings.stride_in_1x1,
+        anchors=_overridden(base.anchors, settings.anchors),
+        rpn=_overridden(base.rpn, settings.rpn),
+        box_head=_overridden(base.box_head, settings.box_head),
+    )
+
+
+def build_model(
+    recipe: Recipe,
+    class_names: Sequence[str],
+    *,
+    checkpoint: Optional[Path] = None,
+    quiet: bool = False,
+) -> Tuple[FasterRCNN, Optional[LoadReport]]:
+    """The detector of a training, with the weights it starts from; no report where they are random.
+
+    Args:
+        recipe: `model`, `image.size` and `seed` are used. A classifier's weights fill the backbone;
+            the rest is new, drawn with the recipe's seed and nothing else.
+        class_names: of the data, by label.
+        checkpoint: of the run that goes on: the model is its own, with the normalisation of the
+            weights that the run started from, and nothing else is opened.
+        quiet: show no line while weights arrive.
+
+    Raises:
+        ValueError: a setting out of range, or weights that do not fit.
+        FileNotFoundError: there is no such file.
+        RuntimeError: weights that cannot be downloaded. Never random weights instead.
+    """
+    if checkpoint is not None:
+        own, report = load_detector(recipe, class_names, checkpoint)
+        assert isinstance(own, FasterRCNN)
+        return own, report
+    settings = recipe.model
+    config = configuration(recipe, len(class_names))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        model = build_faster_rcnn(config)
+    if settings.weights == "random":
+        return model, None
+    path = Path(settings.weights)
+    known = f"resnet{settings.depth}" if settings.weights == "imagenet" else settings.weights
+    if known in KNOWN and not path.exists():
+        path = fetch_published(known, quiet=quiet, otherwise="model.weights=FILE")
+    classifier = open_source(path, ema=True).origin in CLASSIFIERS
+    try:
+        report = load_weights(
+            model,
+            path,
+            head="new" if classifier else settings.head,
+            classes=class_names,
+            origin=settings.origin,
+        )
+    except OtherClassesError as error:
+        ways = f"  to fine-tune: model.weights={path} model.head=new"
+        raise ValueError(_other_classes(error, class_names, ways)) from None
+    except OtherFormError as error:
+        raise ValueError(f"{error}\n{_keys(error.settings)}") from None
+    return model, report
+
+
+def load_detector(
+    recipe: Recipe, class_names: Sequence[str], path: Path
+) -> Tuple[Detector, LoadReport]:
+    """The detector of an evaluation, complete: as a checkpoint of ours says, else as the recipe
+    does.
+
+    Args:
+        recipe: says what others' weights cannot: variant, depth, size, stride.
+        class_names: of the data, by label; the weights must have the same.
+        path: a checkpoint, a run folder, or weights of others.
+
+    Raises:
+        ValueError: a classifier without a detection head, other classes, another form.
+        FileNotFoundError: nothing is there.
+    """
+    source = open_source(path, ema=True, origin=recipe.model.origin)
+    try:
+        if source.record is None:
+            model: Detector = build_faster_rcnn(configuration(recipe, len(class_names)))
+            return model, load_weights(
+                model, source.path, classes=class_names, origin=recipe.model.origin
+            )
+        model, report = load_checkpoint(source.path)
+        if report.class_names not in (None, tuple(class_names)):
+            names = tuple(name for name in report.class_names or () if name)
+            raise OtherClassesError("", in_words(model.config.num_classes, names), names)
+        return model, report
+    except OtherClassesError as error:
+        raise ValueError(_other_classes(error, class_names)) from None
+    except OtherFormError as error:
+        raise ValueError(f"{error}\n{_keys(error.settings)}") from None
+
+
+def _overridden(part: Part, settings: Any) -> Part:
+    """A part of a configuration with the values that a section of the recipe gives."""
+    given: Dict[str, Any] = {}
+    for field in fields(settings):
+        value = getattr(settings, field.name)
+        if value is not None:
+            given[field.name] = tuple(value) if isinstance(value, list) else value
+    return replace(part, **given)  # type: ignore[type-var]  # a dataclass
+
+
+def _other_classes(error: OtherClassesError, class_names: Sequence[str], *ways: str) -> str:
+    """Both lists of classes, and what would do."""
+    named = tuple(name for name in class_names if name)
+    ours = in_words(len(class_names), named).replace(" classes", "", 1)
+    lines = [f"checkpoint: {error.saved}; data: {ours}", *ways]
+    if error.names:
+        lines.append(f"  to map: data.classes=[{','.join(error.names)}]")
+    return "\n".join(lines)
+
+
+def _keys(settings: Dict[str, Any]) -> str:
+    """The words of a recipe that give the model the form of the weights."""
+    words = [f"model.variant={settings['variant']}"] if "variant" in settings else []
+    implied = CONFIGS[settings["variant"]] if "variant" in settings else None
+    for name, wanted in settings.items():
+        if name == "variant" or (implied is not None and value(implied, name) == wanted):
+            continue
+        text = str(list(wanted) if isinstance(wanted, tuple) else wanted)
+        words.append(f"model.{name}={text.lower().replace(' ', '')}")
+    return f"  set {' '.join(words)}"
