@@ -1,4 +1,6 @@
-"""`python -m detectors <command>`: `doctor` says what of this project works on this machine."""
+"""`python -m detectors <command>`: `doctor` says what of this project works on this machine,
+`evaluate` scores weights or stored detections.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,7 @@ import difflib
 import sys
 from typing import List, Optional
 
-COMMANDS = ("doctor",)
+COMMANDS = ("doctor", "evaluate")
 
 
 def main(arguments: Optional[List[str]] = None) -> int:
@@ -23,6 +25,10 @@ def main(arguments: Optional[List[str]] = None) -> int:
             file=sys.stderr,
         )
         return 2
+    if words[0] == "evaluate":
+        from detectors.commands.evaluate.command import main as evaluate
+
+        return evaluate(words[1:])
     from detectors.commands.doctor import main as doctor
 
     return doctor(words[1:])

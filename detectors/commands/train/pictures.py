@@ -1,0 +1,79 @@
+"""The settings of `image` and `augment` as what `data` takes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Callable, Optional
+
+from data.albumentations import load_pipeline
+from data.augmentation import Augmentation
+from data.colours import ColourJitter
+from data.fitting import Fit
+from data.sample import Sample
+from detectors.commands.train.datasets import Datasets
+from detectors.experiment.recipe import Recipe, image_size
+
+if TYPE_CHECKING:  # an evaluation needs `fit_of` and no Lightning
+    from data.datamodule import DetectionData
+
+__all__ = ["augmentation_of", "detection_data", "fit_of"]
+
+
+def fit_of(recipe: Recipe) -> Fit:
+    """How pictures come into the network's input."""
+    image = recipe.image
+    return Fit(image_size(recipe), image.fit, tuple(image.short_edges), image.long_edge)
+
+
+def augmentation_of(recipe: Recipe) -> Augmentation:
+    """What training changes about them."""
+    augment = recipe.augment
+    if augment.library == "none":
+        return Augmentation()
+    low, high = augment.scale
+    colours = ColourJitter(
+        augment.colour_probability,
+        augment.brightness,
+        (augment.contrast[0], augment.contrast[1]),
+        (augment.saturation[0], augment.saturation[1]),
+    )
+    return Augmentation(
+        augment.flip, (low, high), augment.scale_probability, augment.anywhere, colours
+    )
+
+
+def first_change(recipe: Recipe) -> Optional[Callable[[Sample, int], Sample]]:
+    """An albumentations pipeline, where one is asked for.
+
+    Raises:
+        FileNotFoundError, RuntimeError, ValueError: the file or the package is missing or unfit.
+    """
+    if recipe.augment.library != "albumentations":
+        return None
+    if not recipe.augment.compose:
+        raise ValueError(
+            "augment=albumentations needs augment.compose=FILE, what A.save(pipeline, FILE) wrote"
+        )
+    return load_pipeline(Path(recipe.augment.compose))
+
+
+def detection_data(recipe: Recipe, datasets: Datasets) -> DetectionData:
+    """The loaders of a run."""
+    from data.datamodule import DetectionData
+
+    return DetectionData(
+        datasets.train,
+        datasets.val,
+        fit=fit_of(recipe),
+        augmentation=augmentation_of(recipe),
+        seed=recipe.seed,
+        micro_batch_size=recipe.micro_batch_size,
+        images_per_step=recipe.images_per_step,
+        steps=recipe.trainer.max_steps,
+        device_iterations=recipe.device_iterations,
+        max_boxes=recipe.data.max_boxes,
+        workers=recipe.data.workers,
+        val_batch_size=recipe.evaluate.micro_batch_size,
+        first=first_change(recipe),
+        skip_bad=recipe.data.skip_bad,
+    )
