@@ -14,11 +14,12 @@ import traceback
 from pathlib import Path
 from typing import Callable, Dict, Optional
 
+from detectors.experiment.atomic import DiskFullError
 from detectors.experiment.interrupts import Terminated
 
 __all__ = ["FAILED", "USAGE", "explain", "guarded", "torchvision_for"]
 
-FAILED, USAGE, INTERRUPTED, TERMINATED = 1, 2, 130, 143
+FAILED, USAGE, INTERRUPTED = 1, 2, 130
 MAX_LINES = 6
 
 CALLERS = (ValueError, TypeError, FileNotFoundError, NotADirectoryError, IsADirectoryError)
@@ -39,9 +40,9 @@ def guarded(run: Callable[[], int], *, debug: bool = False) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
-    except Terminated:
-        print("terminated", file=sys.stderr)
-        return TERMINATED
+    except Terminated as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
     except Exception as error:
         if debug:
             traceback.print_exc()
@@ -59,13 +60,15 @@ def clip(text: str) -> str:
 
 def explain(error: Exception) -> str:
     """`error: ...` and what would do."""
-    text = str(error) or type(error).__name__
+    text = without_traceback(str(error)) or type(error).__name__
     if is_torchvision_mismatch(error):
         return explain_torchvision(text)
     if isinstance(error, ImportError):
         return f"error: {text}\n{explain_import(error)}"
     if is_out_of_memory(error):
         return f"error: out of memory: {first_line(text)}\na smaller --batch or --size needs less"
+    if isinstance(error, DiskFullError):
+        return f"error: {error}"
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         where = error.filename or "the results"
         return f"error: disk full writing {where}; what is there is complete"
@@ -77,6 +80,15 @@ def explain(error: Exception) -> str:
         f"error: {type(error).__name__}: {text}\n"
         f"at {place.filename}:{place.lineno}; a fault of the program: --debug shows the traceback"
     )
+
+
+def without_traceback(text: str) -> str:
+    """What a DataLoader's worker raised; torch puts the traceback before it, which is indented."""
+    if not re.match(r"Caught \w+ in DataLoader worker process", text):
+        return text
+    lines = text.splitlines()
+    start = max(number for number, line in enumerate(lines) if line.startswith(" ")) + 1
+    return re.sub(r"^[\w.]+: ", "", "\n".join(lines[start:]))
 
 
 def first_line(text: str) -> str:

@@ -9,10 +9,11 @@ from typing import Optional, Sequence, TextIO, Type
 
 from rich import progress as bars
 from rich.console import Console
+from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["Progress", "table"]
+__all__ = ["Progress", "StatusLine", "table"]
 
 WIDTH = 200  # of a table's line, whatever the terminal: rows are copied into mails
 
@@ -93,3 +94,47 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     output = io.StringIO()
     Console(file=output, width=WIDTH, color_system=None).print(grid)
     return "\n".join(line.rstrip() for line in output.getvalue().splitlines())
+
+
+class StatusLine:
+    """A line of text that is rewritten in place on a terminal; lines printed meanwhile go above it.
+
+    Args:
+        file: where to; silent unless it is a terminal, but for `print`.
+    """
+
+    def __init__(self, file: Optional[TextIO] = None) -> None:
+        self.file = file or sys.stderr
+        self.shown = self.file.isatty()
+        self._console = Console(file=self.file)
+        self._live: Optional[Live] = None
+
+    def show(self, text: str) -> None:
+        """Replace the line; too long a text loses its end."""
+        line = Text(text, no_wrap=True, overflow="ellipsis")
+        if not self.shown:
+            return
+        if self._live is None:
+            self._live = Live(
+                line,
+                console=self._console,
+                transient=True,
+                auto_refresh=False,
+                redirect_stdout=False,
+                redirect_stderr=False,
+            )
+            self._live.start()
+        self._live.update(line, refresh=True)
+
+    def print(self, text: str) -> None:
+        """A line that stays."""
+        if self._live is None:
+            print(text, file=self.file, flush=True)
+        else:
+            self._console.print(Text(text))
+
+    def close(self) -> None:
+        """Take the line away."""
+        if self._live is not None:
+            self._live.stop()
+            self._live = None

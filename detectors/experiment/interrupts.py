@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
@@ -13,9 +14,15 @@ __all__ = ["Interrupts", "Terminated"]
 
 
 class Terminated(BaseException):
-    """SIGTERM arrived where nothing could be finished first; like KeyboardInterrupt, no
+    """A signal arrived where nothing could be finished first; like KeyboardInterrupt, no
     `Exception`.
     """
+
+    def __init__(self, number: signal.Signals = signal.SIGTERM, message: str = "") -> None:
+        plain = "interrupted" if number == signal.SIGINT else "terminated"
+        super().__init__(message or plain)
+        self.exit_code = 128 + int(number)
+        """As shells report it."""
 
 
 class Interrupts:
@@ -29,13 +36,23 @@ class Interrupts:
                     if interrupts.requested:
                         break            # a second signal would have raised inside work()
 
-    Outside the main thread, where Python takes no signals, it does nothing.
+    Outside the main thread, where Python takes no signals, it does nothing. A process that was
+    forked meanwhile, a DataLoader's worker for instance, leaves Ctrl-C and the first SIGTERM, which
+    go to the whole group, to this one: the batch that is to be finished may need it.
+
+    Args:
+        unit: what is finished first, for the message.
+        own: raise `Terminated` for Ctrl-C too, where something between here and the caller has its
+            own ideas about KeyboardInterrupt.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, unit: str = "batch", *, own: bool = False) -> None:
+        self.unit = unit
+        self.own = own
         self.requested: Optional[signal.Signals] = None
         self._polite = False
         self._before: Dict[signal.Signals, Any] = {}
+        self._process = os.getpid()
 
     @property
     def exit_code(self) -> int:
@@ -51,8 +68,14 @@ class Interrupts:
         finally:
             self._polite = False
 
+    def take(self) -> None:
+        """Take the signals again, after somebody else took them."""
+        for number in self._before:
+            signal.signal(number, self._handle)
+
     def __enter__(self) -> Interrupts:
         if threading.current_thread() is threading.main_thread() and not self._before:
+            self._process = os.getpid()
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._before[number] = signal.signal(number, self._handle)
         return self
@@ -68,8 +91,14 @@ class Interrupts:
         self._before = {}
 
     def _handle(self, number: int, frame: Optional[FrameType]) -> None:
+        if os.getpid() != self._process:
+            if number == signal.SIGTERM:
+                signal.signal(number, signal.SIG_DFL)
+            return
         first, self.requested = self.requested is None, signal.Signals(number)
         if first and self._polite:
-            print("\nstopping after this batch; once more stops at once", file=sys.stderr)
+            print(f"\nstopping after this {self.unit}; once more stops at once", file=sys.stderr)
             return
-        raise KeyboardInterrupt if number == signal.SIGINT else Terminated
+        if number == signal.SIGINT and not self.own:
+            raise KeyboardInterrupt
+        raise Terminated(self.requested)

@@ -5,8 +5,30 @@ from __future__ import annotations
 import contextlib
 import os
 from pathlib import Path
+from typing import List
 
-__all__ = ["chosen_folder", "new_run_folder", "refuse_taken"]
+__all__ = [
+    "BEST",
+    "CONFIG",
+    "LAST",
+    "SCORES",
+    "chosen_folder",
+    "new_run_folder",
+    "numbered_folders",
+    "refuse_taken",
+]
+
+CONFIG = "config.yaml"  # the resolved recipe: recipe=<folder>/config.yaml runs it again
+LAST, BEST = "last.ckpt", "best.ckpt"
+SCORES = "scores.json"  # of a training run: written at its end, so it marks a finished one
+
+
+def numbered_folders(parent: Path) -> List[Path]:
+    """The run folders below `parent`, newest first."""
+    if not parent.is_dir():
+        return []
+    found = [entry for entry in parent.iterdir() if entry.name.isdecimal() and entry.is_dir()]
+    return sorted(found, key=lambda entry: int(entry.name), reverse=True)
 
 
 def new_run_folder(parent: Path) -> Path:

@@ -19,9 +19,11 @@ def run_log(folder: Path) -> Iterator[logging.Logger]:
     handler = logging.FileHandler(folder / "run.log", encoding="utf-8")
     handler.setFormatter(logging.Formatter(FORMAT))
     logger = logging.getLogger("detectors")
-    before = logger.level
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
+    loggers = [logger, logging.getLogger("data")]
+    before = [one.level for one in loggers]
+    for one in loggers:
+        one.addHandler(handler)
+        one.setLevel(logging.INFO)
     logger.info("command: %s", " ".join(sys.argv))
     try:
         yield logger
@@ -29,6 +31,7 @@ def run_log(folder: Path) -> Iterator[logging.Logger]:
         logger.exception("stopped by")
         raise
     finally:
-        logger.setLevel(before)
-        logger.removeHandler(handler)
+        for one, level in zip(loggers, before):
+            one.setLevel(level)
+            one.removeHandler(handler)
         handler.close()

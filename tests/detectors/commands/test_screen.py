@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import errno
 import importlib.metadata
+import signal
 from typing import Callable
 
 import pytest
 import torch
+from torch._utils import ExceptionWrapper
 
 from detectors.commands.screen import explain, guarded, torchvision_for
+from detectors.experiment.atomic import DiskFullError
 from detectors.experiment.interrupts import Terminated
 
 
@@ -34,6 +37,8 @@ def raising(error: BaseException) -> Callable[[], int]:
         (KeyError("ours"), 1),
         (KeyboardInterrupt(), 130),
         (Terminated(), 143),
+        (Terminated(signal.SIGINT), 130),
+        (DiskFullError("disk full writing last.ckpt"), 1),
         (SystemExit(0), 0),
     ],
 )
@@ -52,6 +57,20 @@ def test_a_long_message_is_cut_to_six_lines(capsys: pytest.CaptureFixture[str]) 
     assert len(lines) == 6
     assert lines[0] == "error: line 0"
     assert "--debug" in lines[-1]
+
+
+def test_what_a_worker_raises_is_shown_without_its_traceback(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def run() -> int:
+        try:
+            raise RuntimeError("a.jpg: truncated\ntry another")
+        except RuntimeError:  # as a DataLoader's worker sends it, and its loader raises it again
+            ExceptionWrapper(where="in DataLoader worker process 0").reraise()  # type: ignore[no-untyped-call]
+        return 0
+
+    assert guarded(run) == 1
+    assert capsys.readouterr().err == "error: a.jpg: truncated\ntry another\n"
 
 
 def test_the_traceback_is_for_debug_only(capsys: pytest.CaptureFixture[str]) -> None:
@@ -110,3 +129,11 @@ def test_an_sdk_that_is_not_enabled_is_told_apart_from_a_missing_package() -> No
     assert "enable.sh" in sdk
     assert "--device cpu" in sdk
     assert "pip install omegaconf" in explain(ImportError("No module", name="omegaconf"))
+
+
+def test_a_full_disk_is_told_in_the_words_of_who_met_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    guarded(raising(DiskFullError("disk full writing last.ckpt (212 MB needed, 64 kB left)")))
+    text = capsys.readouterr().err
+    assert text == "error: disk full writing last.ckpt (212 MB needed, 64 kB left)\n"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import signal
 import threading
+from typing import Tuple
 
 import pytest
 
@@ -62,3 +64,40 @@ def test_in_another_thread_nothing_is_changed() -> None:
     thread.start()
     thread.join()
     assert seen == [before]
+
+
+def test_ctrl_c_can_be_one_of_ours() -> None:
+    with Interrupts(own=True), pytest.raises(Terminated, match="interrupted") as caught:
+        signal.raise_signal(signal.SIGINT)
+    assert caught.value.exit_code == 130
+
+
+def test_signals_that_somebody_else_took_are_taken_back() -> None:
+    with Interrupts() as interrupts, interrupts.deferred():
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        interrupts.take()
+        signal.raise_signal(signal.SIGTERM)
+        assert interrupts.requested == signal.SIGTERM
+
+
+def send(*numbers: signal.Signals) -> None:
+    for number in numbers:
+        signal.raise_signal(number)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "code"),
+    [
+        ((signal.SIGINT, signal.SIGINT, signal.SIGTERM), 0),
+        ((signal.SIGTERM, signal.SIGTERM), -signal.SIGTERM),
+    ],
+)
+def test_a_worker_leaves_ctrl_c_and_the_first_sigterm_to_its_parent(
+    numbers: Tuple[signal.Signals, ...], code: int, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with Interrupts(), Interrupts().deferred():
+        worker = multiprocessing.get_context("fork").Process(target=send, args=numbers)
+        worker.start()
+        worker.join()
+    assert worker.exitcode == code
+    assert capfd.readouterr().err == ""

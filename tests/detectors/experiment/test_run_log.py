@@ -14,6 +14,7 @@ def test_a_traceback_goes_to_the_log_and_on(tmp_path: Path) -> None:
     def fail() -> None:
         with run_log(tmp_path):
             logging.getLogger("detectors.weights").info("sha256 abc")
+            logging.getLogger("data.datamodule").warning("cannot read 7.jpg")
             raise KeyError("missing")
 
     with pytest.raises(KeyError):
@@ -21,6 +22,7 @@ def test_a_traceback_goes_to_the_log_and_on(tmp_path: Path) -> None:
     text = (tmp_path / "run.log").read_text()
     assert "command:" in text
     assert "sha256 abc" in text
+    assert "cannot read 7.jpg" in text
     assert "Traceback (most recent call last)" in text
 
 
