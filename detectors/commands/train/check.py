@@ -1,0 +1,132 @@
+"""`task=check`: is the data sound, does the model learn, how long will it take. Writes nothing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import List, Sequence, Tuple
+
+from data.collate import Placed
+from data.defects import DefectReport
+from data.placed_images import collator
+from detectors.commands.train.datasets import Datasets
+from detectors.commands.train.memory import explained_memory, peak_memory
+from detectors.commands.train.pictures import detection_data
+from detectors.commands.train.plan import Plan
+from detectors.commands.train.training import module_of, strategy_of
+from detectors.experiment.atomic import disk_size
+from detectors.experiment.console import Progress
+from detectors.experiment.interrupts import Interrupts
+from detectors.experiment.lightning_progress import clock
+from detectors.experiment.lightning_repeat import Steps, train_on
+from detectors.experiment.lightning_trainer import quiet
+from detectors.experiment.recipe import Recipe, Schedule
+
+__all__ = ["check_data", "run_check", "verdict"]
+
+STEPS = 50
+FEWEST = 10  # steps that say something
+SECONDS = 60.0
+LEARNS = 0.7  # of the first loss: what the last ones must be below
+TRIES = 100  # draws in search of a picture with a box
+
+
+def check_data(datasets: Datasets) -> None:
+    """Print every defect of the data; refuse what cannot be trained on."""
+    for line in defect_lines(datasets.report):
+        print(line)
+    datasets.require_sound(named=True)
+    print("data: sound" if not datasets.report.defects else "data: can be trained on")
+
+
+def defect_lines(report: DefectReport) -> List[str]:
+    """Each kind with its count, and each of its files."""
+    lines: List[str] = []
+    for kind, count in report.counts().items():
+        found = report.of_kind(kind)
+        assert len(found) == count
+        lines.append(report.line(kind).partition(":")[0] + ":")
+        lines += [f"  {defect}" for defect in found]
+    return lines
+
+
+def run_check(plan: Plan, interrupts: Interrupts) -> int:
+    """Train on one micro-batch until it is learned; print the verdict and estimates."""
+    recipe = small(plan.recipe)
+    small_plan = replace(plan, recipe=recipe)
+    items = with_boxes(small_plan)
+    with Progress(STEPS, unit="step") as progress:
+        steps = Steps(
+            SECONDS,
+            interrupted=lambda: interrupts.requested is not None,
+            progress=lambda done: progress.show(done, STEPS),
+        )
+        with quiet(), explained_memory(recipe, plan.device, plan.model), interrupts.deferred():
+            train_on(
+                items,
+                collator(recipe.data.max_boxes),
+                module_of(small_plan, None),
+                strategy_of(small_plan),
+                steps,
+                micro_batch_size=recipe.micro_batch_size,
+                calls=STEPS,
+            )
+    losses = [float(loss.sum()) for loss in steps.losses]
+    learns, line = verdict(losses)
+    print(line)
+    print(estimate(plan.recipe, min(steps.seconds[1:] or steps.seconds) / len(items)))
+    print(f"peak memory {disk_size(peak_memory(plan.device))} with a micro-batch of {len(items)}")
+    return interrupts.exit_code or int(not learns)
+
+
+def small(recipe: Recipe) -> Recipe:
+    """The recipe with steps of one micro-batch, in one stage, at a learning rate for it."""
+    batch = recipe.micro_batch_size
+    rate = recipe.optim.lr * batch / recipe.optim.base_batch
+    optim = replace(
+        recipe.optim, lr=rate, schedule=Schedule.constant, warmup_steps=FEWEST, scale_lr=False
+    )
+    return replace(
+        recipe,
+        gradient_accumulation=1,
+        replication_factor=1,
+        device_iterations=1,
+        pipeline=replace(recipe.pipeline, splits=[]),
+        optim=optim,
+    )
+
+
+def with_boxes(plan: Plan) -> List[Placed]:
+    """The first micro-batch of pictures that show something."""
+    data = detection_data(plan.recipe, plan.datasets)
+    found: List[Placed] = []
+    for place in range(TRIES):
+        item = data.training[data.order.draw(place)]
+        if bool((item.labels >= 0).any()):
+            found.append(item)
+        if len(found) == plan.recipe.micro_batch_size:
+            return found
+    raise RuntimeError(f"none of the first {TRIES} pictures drawn for training has a box")
+
+
+def verdict(losses: Sequence[float]) -> Tuple[bool, str]:
+    """Whether a batch can be learned, and `overfit: loss 2.31 -> 0.08 in 50 steps: can learn`.
+
+    Too few steps say nothing, and that is no failure.
+    """
+    last = sum(losses[-3:]) / len(losses[-3:])
+    text = f"overfit one batch: loss {losses[0]:.2f} -> {last:.2f} in {len(losses)} steps"
+    if len(losses) < FEWEST:
+        return True, f"{text}: {SECONDS:.0f} s are up, too early to tell"
+    learns = last < LEARNS * losses[0]
+    return learns, f"{text}: {'can learn' if learns else 'does not learn: try another optim.lr'}"
+
+
+def estimate(recipe: Recipe, seconds_per_image: float) -> str:
+    """How long the run will take at this speed, its evaluations left out."""
+    seconds = seconds_per_image * recipe.images_per_step * recipe.trainer.max_steps
+    days, rest = divmod(seconds, 86400)
+    length = f"{days:.0f} days {clock(rest)}" if days else clock(rest)
+    return (
+        f"estimate: {length} for {recipe.trainer.max_steps} steps at {1 / seconds_per_image:.3g}"
+        " img/s, evaluations left out"
+    )

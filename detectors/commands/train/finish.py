@@ -1,0 +1,115 @@
+"""The end of a run: its best weights are scored in full, written down, and shown."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import List, Optional, Tuple
+
+from data.datamodule import DetectionData
+from detectors.commands.evaluate.judge import Judge
+from detectors.commands.evaluate.predict import judge_model
+from detectors.commands.evaluate.report import score_lines
+from detectors.commands.train.folder import write_text
+from detectors.commands.train.pictures import fit_of
+from detectors.commands.train.plan import Plan
+from detectors.experiment.atomic import copy_whole
+from detectors.experiment.lightning_checkpoints import Checkpoints
+from detectors.experiment.recipe import DataFormat, image_size, inference_options
+from detectors.experiment.run_folder import BEST, LAST, SCORES
+from detectors.weights.tensor_file import read_tensor_file
+
+__all__ = ["data_notes", "finish", "judge_of", "last_words"]
+
+
+def judge_of(plan: Plan) -> Optional[Judge]:
+    """Of the run's evaluations; None where there is nothing to evaluate on.
+
+    Raises:
+        ValueError: `evaluate.metric` or `evaluate.flavours` is unknown.
+    """
+    evaluate, datasets = plan.recipe.evaluate, plan.datasets
+    if datasets.val is None:
+        return None
+    return Judge(
+        datasets.val.annotations,
+        flavours=evaluate.flavours,
+        metric=evaluate.metric,
+        category_ids=datasets.category_ids,
+        backend=evaluate.coco_backend,
+    )
+
+
+def finish(plan: Plan, folder: Path, judge: Optional[Judge], checkpoints: Checkpoints) -> List[str]:
+    """Score `best.ckpt` with everything that was asked for; writes detections and scores.
+
+    Args:
+        plan: of the run, all of whose steps are done.
+        folder: of the run.
+        judge: of its evaluations.
+        checkpoints: which are the best.
+
+    Returns:
+        The lines of the screen.
+    """
+    about = {"recipe": plan.recipe.name, "weights": BEST}
+    if judge is None:
+        copy_whole(folder / LAST, folder / BEST)
+        note = "data.val is []: nothing was evaluated on"
+        write_text(folder / SCORES, json.dumps({**about, "note": note}, indent=1))
+        return [note]
+    best = checkpoints.best_step
+    if judge.judged is None:  # the run was stopped in its last evaluation
+        value, step = evaluate(plan, judge, folder / LAST)
+        before = checkpoints.best_score if (folder / BEST).exists() else None
+        if before is None or value > before:
+            copy_whole(folder / LAST, folder / BEST)
+            best = step
+    if best is None:  # nothing to find in the pictures: no score is better than another
+        copy_whole(folder / LAST, folder / BEST)
+    elif judge.judged is not None and judge.judged.step != best:
+        evaluate(plan, judge, folder / BEST)
+    scores = judge.score(resamples=plan.recipe.evaluate.resamples)
+    judge.write(folder, scores, about)
+    return score_lines(scores)
+
+
+def evaluate(plan: Plan, judge: Judge, path: Path) -> Tuple[float, int]:
+    """Judge the weights of a checkpoint; returns the metric and their step."""
+    assert plan.datasets.val is not None
+    saved = read_tensor_file(path).content
+    prefix = "model."
+    state = {name[len(prefix) :]: value for name, value in saved["state_dict"].items()}
+    plan.model.load_state_dict(state)
+    judge_model(
+        plan.model,
+        plan.datasets.val,
+        fit_of(plan.recipe),
+        judge,
+        inference_options(plan.recipe),
+        device=plan.device,
+        batch_size=plan.recipe.evaluate.micro_batch_size,
+        workers=plan.recipe.data.workers,
+    )
+    return judge.finish(int(saved["step"]))[judge.metric], int(saved["step"])
+
+
+def data_notes(data: DetectionData) -> List[str]:
+    """What training lacked of its pictures; no line where nothing."""
+    lines = []
+    if data.replaced:
+        first = ", ".join(data.replaced[:3])
+        lines.append(f"{len(data.replaced)} images could not be read any more: {first}")
+    if data.overflow:
+        lines.append(f"{data.overflow} boxes were beyond data.max_boxes and left out")
+    return lines
+
+
+def last_words(plan: Plan, folder: Path) -> List[str]:
+    """The best checkpoint, and how to try it."""
+    lines = [str(folder / BEST)]
+    if plan.recipe.data.format is DataFormat.generated:
+        height, width = image_size(plan.recipe)
+        kind = f"--size {height} {width} --noise {plan.recipe.data.noise} --seed 7"
+        lines.append(f"draw some: python -m data.generated images {kind}")
+    return [*lines, f"try it: python infer.py {folder / BEST} images/"]

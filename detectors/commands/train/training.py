@@ -1,0 +1,78 @@
+"""The parts of a training run that a plan fixes: Lightning's module, strategy and callbacks."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, List, Optional
+
+from detectors.commands.evaluate.judge import Judge
+from detectors.commands.train.folder import record_of
+from detectors.commands.train.plan import Plan
+from detectors.experiment.interrupts import Interrupts
+from detectors.experiment.learning_rate import learning_rate
+from detectors.experiment.lightning_checkpoints import Checkpoints
+from detectors.experiment.lightning_guard import LossGuard, StopOnSignal
+from detectors.experiment.lightning_module import DetectionModule
+from detectors.experiment.lightning_progress import ProgressLine
+from detectors.experiment.lightning_strategy import PopTorchStrategy
+from detectors.experiment.lightning_trainer import early_stop, time_limit
+from detectors.experiment.optimizer import build_optimizer
+from detectors.experiment.recipe import inference_options, poptorch_options
+from detectors.splits import apply_splits
+from poplar_ops.runtime import poptorch
+
+if TYPE_CHECKING:
+    from detectors.experiment.lightning_trainer import Callback
+
+__all__ = ["callbacks_of", "checkpoints_of", "module_of", "strategy_of"]
+
+
+def module_of(plan: Plan, judge: Optional[Judge]) -> DetectionModule:
+    """Model, optimizer, learning rate and judge."""
+    recipe = plan.recipe
+    return DetectionModule(
+        plan.model,
+        build_optimizer=partial(build_optimizer, optim=recipe.optim, poptorch=True),
+        learning_rate=learning_rate(recipe.optim, recipe.images_per_step, recipe.trainer.max_steps),
+        judge=judge,
+        record=record_of(plan),
+    )
+
+
+def strategy_of(plan: Plan) -> PopTorchStrategy:
+    """Lightning's steps as calls of PopTorch's executors.
+
+    Raises:
+        ValueError: a name in `pipeline.splits` is no module.
+    """
+    recipe = plan.recipe
+    poptorch.removeBlocks(apply_splits(plan.model.for_training(), recipe.pipeline.splits))
+    return PopTorchStrategy(
+        poptorch_options(recipe),
+        inference_options(recipe),
+        splits=recipe.pipeline.splits,
+        device=plan.device,
+        precision=recipe.precision.value,
+    )
+
+
+def checkpoints_of(plan: Plan, folder: Path, judge: Optional[Judge]) -> Checkpoints:
+    """`last.ckpt` and `best.ckpt`. A run that is killed loses a tenth of itself at most."""
+    every = min(plan.recipe.checkpoint.every_steps, max(3, plan.recipe.trainer.max_steps // 10))
+    return Checkpoints(folder, every, None if judge is None else judge.metric)
+
+
+def callbacks_of(
+    plan: Plan, folder: Path, checkpoints: Checkpoints, interrupts: Interrupts
+) -> List[Callback]:
+    """In their order: what looks at a step comes before what saves it, and stopping comes last."""
+    recipe = plan.recipe
+    return [
+        LossGuard(folder),
+        ProgressLine(recipe.images_per_step, len(plan.datasets.train), recipe.trainer.max_steps),
+        *early_stop(recipe),
+        *time_limit(recipe),
+        checkpoints,
+        StopOnSignal(interrupts, checkpoints),
+    ]
