@@ -120,7 +120,8 @@ def train(plan: Plan, words: Sequence[str], interrupts: Interrupts) -> int:
             print(f"trainer.max_time is up: saved last.ckpt (step {module.step});")
             print(f"continue: {resume_command(folder)}")
             return 0
-        print("\n".join([*finish(plan, folder, judge, checkpoints), *last_words(plan, folder)]))
+        lines = finish(plan, folder, judge, checkpoints, metrics)
+        print("\n".join([*lines, *last_words(plan, folder)]))
     return 0
 
 

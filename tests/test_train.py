@@ -109,6 +109,13 @@ def rows(folder: Path) -> List[Dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+def write_rows(folder: Path, table: List[Dict[str, str]]) -> None:
+    with open(folder / "metrics.csv", "w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(table[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(table)
+
+
 def losses(folder: Path) -> List[Tuple[str, ...]]:
     """Step, losses and learning rate of each row, every digit."""
     keys = [key for key in rows(folder)[0] if key == "step" or key.startswith(("train/", "optim/"))]
@@ -284,11 +291,13 @@ def test_a_finished_run_is_told_evaluated_and_made_longer(
     longer = finished.out.splitlines()[-1].partition("train.py ")[2].split()
     assert longer == ["resume=runs/generated/1", "trainer.max_steps=3", "resume_changes=allow"]
 
-    scores = (folder / "scores.json").read_text()
+    scores, table = (folder / "scores.json").read_text(), rows(folder)
     for name in ("scores.json", "best.ckpt", "detections.json"):  # killed in its last evaluation
         (folder / name).unlink()
+    write_rows(folder, [{**row, "val/AP50_voc07": "", "val/AP50_voc12": ""} for row in table])
     assert run("resume=runs/generated/1").code == 0
     assert (folder / "scores.json").read_text() == scores
+    assert rows(folder) == table
     assert (folder / "best.ckpt").exists()
 
     assert run(*longer).code == 0
@@ -306,7 +315,7 @@ def test_time_is_up_after_a_step(tiny: Train, tmp_path: Path) -> None:
     assert not (folder / "scores.json").exists()
 
 
-def test_patience_ends_a_run_that_gets_no_better(tiny: Train, tmp_path: Path) -> None:
+def test_patience_ends_a_run_that_gets_no_better(tiny: Train, run: Train, tmp_path: Path) -> None:
     words = ("trainer.max_steps=9", "evaluate.every_steps=1", "evaluate.patience=2")
     result = tiny(*words, "optim.lr=1e-9")
     assert result.code == 0, result.err
@@ -314,6 +323,11 @@ def test_patience_ends_a_run_that_gets_no_better(tiny: Train, tmp_path: Path) ->
     assert len(rows(folder)) == 3  # the first is the best, two more are not better
     assert json.loads((folder / "scores.json").read_text())["step"] == 1
     assert saved(folder / "best.ckpt")["step"] == 1
+
+    (folder / "scores.json").unlink()  # killed before they were written
+    assert run("resume=runs/generated/1").code == 0
+    assert len(rows(folder)) == 3
+    assert json.loads((folder / "scores.json").read_text())["step"] == 1
 
 
 def test_a_call_of_two_updates_counts_as_two_steps(tiny: Train, tmp_path: Path) -> None:
@@ -426,6 +440,9 @@ def test_the_list_and_the_help_are_answered_without_torch(repository: Path) -> N
         (["SMALL", "augment=albumentations"], ["augment.compose=FILE"]),
         (["SMALL", "resume=runs/generated/7"], ["no runs/generated/7"]),
         (["SMALL", "model.weights=nothing.ckpt"], ["nothing.ckpt"]),
+        (["SMALL", "model.weights=imagnet"], ["there is no imagnet; did you mean imagenet?"]),
+        (["recipe=generated", "device=gpu"], ["got 'gpu'; did you mean cuda?"]),
+        (["recipe=generated", "image.size=[256,"], ["is not YAML", "no blanks, or quotes"]),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )

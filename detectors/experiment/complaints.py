@@ -15,6 +15,7 @@ from typing import Any, Dict, List, Mapping, Sequence, Type, Union
 __all__ = ["field_types", "nearest_key", "unknown_key", "wrong_value"]
 
 NOUNS = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+SYNONYMS = {"gpu": "cuda"}  # by its letters it is nearer to ipu
 SEVERAL = {int: "whole numbers", float: "numbers", str: "names"}
 
 
@@ -81,6 +82,7 @@ def wrong_value(key: str, value: Any, kind: Any, limit: str = "") -> str:
     """
     text = f"{key} must be {limit or wanted(kind)}, got {told(value)}"
     words = choices(kind) or one_of(limit)
+    value = SYNONYMS.get(str(value), value)
     near = difflib.get_close_matches(str(value), words, n=1, cutoff=0.6)
     return text + (f"; did you mean {near[0]}?" if near else "")
 

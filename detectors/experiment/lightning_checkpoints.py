@@ -122,9 +122,14 @@ class Checkpoints(Callback):
         return {"best_score": self.best_score, "best_step": self.best_step}
 
     def load_state_dict(self, state_dict: Dict[str, Any]) -> None:
-        """The reverse."""
+        """The reverse. A run that was killed after it had written the best `last.ckpt` has not
+        named it `best.ckpt`; that is done now.
+        """
         self.best_score = state_dict["best_score"]
         self.best_step = state_dict["best_step"]
+        written = saved_step(read_tensor_file(self.last).content) if self.last.exists() else None
+        if written is not None and written == self.best_step:
+            copy_whole(self.last, self.best)
 
     def save(self, trainer: lightning.Trainer) -> int:
         """Write `last.ckpt`, unless it is of this step already; returns the step."""

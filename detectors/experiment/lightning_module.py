@@ -102,7 +102,16 @@ class DetectionModule(lightning.LightningModule):
     # ---- training --------------------------------------------------------------------------------
 
     def setup(self, stage: str) -> None:
-        """Everything is trained in training mode; without a judge there is no validation."""
+        """Everything is trained in training mode; without a judge there is no validation.
+
+        Raises:
+            ValueError: a judge would see one process's share of the pictures only.
+        """
+        if self.judge is not None and self.trainer.world_size > 1:
+            raise ValueError(
+                f"a judge needs all pictures in one process, here are {self.trainer.world_size}:"
+                " train with judge=None, then Trainer(devices=1).validate(...)"
+            )
         if stage == "fit":
             self.train()
             if self.judge is None:

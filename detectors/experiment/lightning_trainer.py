@@ -98,6 +98,17 @@ class TimeLimit(Callback):
             trainer.limit_val_batches = 0
 
 
+class Patience(EarlyStopping):
+    """Lightning's, which a run that was killed after it had lost patience does not get back."""
+
+    def on_train_start(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
+    ) -> None:
+        """Stop, if that was decided before."""
+        if self.wait_count >= self.patience:
+            trainer.should_stop = True
+
+
 def time_limit(recipe: Recipe) -> List[TimeLimit]:
     """One for `trainer.max_time`, or none."""
     if recipe.trainer.max_time is None:
@@ -154,12 +165,12 @@ def build_trainer(
 
 
 def early_stop(recipe: Recipe) -> List[Callback]:
-    """Lightning's, by the metric that `best.ckpt` goes by; none where `evaluate.patience` is 0."""
+    """One by the metric that `best.ckpt` goes by; none where `evaluate.patience` is 0."""
     evaluate = recipe.evaluate
     if evaluate.patience == 0:
         return []
     return [
-        EarlyStopping(
+        Patience(
             monitor=f"val/{evaluate.metric}",
             mode="max",
             patience=evaluate.patience,

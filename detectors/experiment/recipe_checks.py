@@ -94,7 +94,7 @@ def positives(words: str) -> Limit:
 
 def is_size(value: Any) -> bool:
     sides = value if isinstance(value, list) and len(value) == 2 else [value]
-    return all(type(one) is int and one >= 16 for one in sides)
+    return all(type(one) is int and one >= 32 for one in sides)  # two cells of the feature map
 
 
 def is_ascending(value: Any) -> bool:
@@ -126,7 +126,7 @@ RULES: Dict[str, Limit] = {
     "data.workers": whole(0),
     "data.count": pair("[pictures to train on, to evaluate on], both >= 1"),
     "data.noise": Limit("a whole number 2..256", lambda value: 2 <= value <= 256),
-    "image.size": Limit("a whole number >= 16, or [height, width] of such", is_size),
+    "image.size": Limit("a whole number >= 32, or [height, width] of such", is_size),
     "image.fit": one_of("letterbox", "squash", "short_edge"),
     "image.short_edges": Limit(
         "a list of whole numbers >= 16", lambda value: all(one >= 16 for one in value)

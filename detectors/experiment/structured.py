@@ -72,7 +72,8 @@ def fill_schema(
         raise ValueError(unknown_key(key, where, current(schema, merged), nicknames)) from None
     except (GrammarParseError, YAMLError) as error:
         what = f"the value of {asked}" if asked else str(path)
-        raise ValueError(f"{what} is not YAML: {first_line(error)}") from None
+        hint = "; a list has no blanks, or quotes around the word" if asked else ""
+        raise ValueError(f"{what} is not YAML: {first_line(error)}{hint}") from None
     except OmegaConfBaseException as error:
         raise ValueError(refused_value(schema, error, limits or {})) from None
 

@@ -11,7 +11,7 @@ from typing import List, Sequence
 
 from detectors.commands.evaluate.arguments import evaluation_recipe
 from detectors.experiment.recipe import Recipe, list_recipes, load_recipe, recipe_yaml, resolve
-from detectors.experiment.run_folder import CONFIG
+from detectors.experiment.run_folder import CONFIG, LAST
 
 __all__ = ["FLAGS", "USAGE_TEXT", "parse"]
 
@@ -71,7 +71,10 @@ def load(settings: Sequence[str]) -> Recipe:
         return load_recipe(names[0], others)
     for word in others:
         if word.startswith("resume=") and value_of(word) != "auto":
-            return load_recipe(str(config_of(Path(value_of(word)))), others)
+            config = config_of(Path(value_of(word)))
+            if not config.is_file():
+                raise FileNotFoundError(f"{word}: no {config}; name a run folder or its {LAST}")
+            return load_recipe(str(config), others)
     raise ValueError(no_recipe(others))
 
 

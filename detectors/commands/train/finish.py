@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
-from typing import List, Optional, Tuple
+from typing import Dict, List, Mapping, Optional, Tuple
+
+import torch
 
 from data.datamodule import DetectionData
 from detectors.commands.evaluate.judge import Judge
@@ -15,6 +18,7 @@ from detectors.commands.train.pictures import fit_of
 from detectors.commands.train.plan import Plan
 from detectors.experiment.atomic import copy_whole
 from detectors.experiment.lightning_checkpoints import Checkpoints
+from detectors.experiment.lightning_metrics import MetricsCSV
 from detectors.experiment.recipe import DataFormat, image_size, inference_options
 from detectors.experiment.run_folder import BEST, LAST, SCORES
 from detectors.weights.tensor_file import read_tensor_file
@@ -40,7 +44,13 @@ def judge_of(plan: Plan) -> Optional[Judge]:
     )
 
 
-def finish(plan: Plan, folder: Path, judge: Optional[Judge], checkpoints: Checkpoints) -> List[str]:
+def finish(
+    plan: Plan,
+    folder: Path,
+    judge: Optional[Judge],
+    checkpoints: Checkpoints,
+    metrics: MetricsCSV,
+) -> List[str]:
     """Score `best.ckpt` with everything that was asked for; writes detections and scores.
 
     Args:
@@ -48,6 +58,7 @@ def finish(plan: Plan, folder: Path, judge: Optional[Judge], checkpoints: Checkp
         folder: of the run.
         judge: of its evaluations.
         checkpoints: which are the best.
+        metrics: get the last evaluation, where the run that was resumed was stopped in it.
 
     Returns:
         The lines of the screen.
@@ -60,7 +71,9 @@ def finish(plan: Plan, folder: Path, judge: Optional[Judge], checkpoints: Checkp
         return [note]
     best = checkpoints.best_step
     if judge.judged is None:  # the run was stopped in its last evaluation
-        value, step = evaluate(plan, judge, folder / LAST)
+        scores_then, step = evaluate(plan, judge, folder / LAST)
+        value = scores_then[judge.metric]
+        metrics.log_metrics(as_logged(scores_then), step)
         before = checkpoints.best_score if (folder / BEST).exists() else None
         if before is None or value > before:
             copy_whole(folder / LAST, folder / BEST)
@@ -74,8 +87,13 @@ def finish(plan: Plan, folder: Path, judge: Optional[Judge], checkpoints: Checkp
     return score_lines(scores)
 
 
-def evaluate(plan: Plan, judge: Judge, path: Path) -> Tuple[float, int]:
-    """Judge the weights of a checkpoint; returns the metric and their step."""
+def as_logged(scores: Mapping[str, float]) -> Dict[str, float]:
+    """Names and digits as Lightning logs them, which keeps numbers in single precision."""
+    return {f"val/{name}": float(torch.tensor(float(value))) for name, value in scores.items()}
+
+
+def evaluate(plan: Plan, judge: Judge, path: Path) -> Tuple[Mapping[str, float], int]:
+    """Judge the weights of a checkpoint; returns the metrics and their step."""
     assert plan.datasets.val is not None
     saved = read_tensor_file(path).content
     prefix = "model."
@@ -91,7 +109,7 @@ def evaluate(plan: Plan, judge: Judge, path: Path) -> Tuple[float, int]:
         batch_size=plan.recipe.evaluate.micro_batch_size,
         workers=plan.recipe.data.workers,
     )
-    return judge.finish(int(saved["step"]))[judge.metric], int(saved["step"])
+    return judge.finish(int(saved["step"])), int(saved["step"])
 
 
 def data_notes(data: DetectionData) -> List[str]:
@@ -112,4 +130,4 @@ def last_words(plan: Plan, folder: Path) -> List[str]:
         height, width = image_size(plan.recipe)
         kind = f"--size {height} {width} --noise {plan.recipe.data.noise} --seed 7"
         lines.append(f"draw some: python -m data.generated images {kind}")
-    return [*lines, f"try it: python infer.py {folder / BEST} images/"]
+    return [*lines, f"try it: python infer.py {shlex.quote(str(folder / BEST))} images/"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, Dict, Optional, Sequence, Tuple, TypeVar
@@ -80,6 +81,12 @@ def build_model(
     known = f"resnet{settings.depth}" if settings.weights == "imagenet" else settings.weights
     if known in KNOWN and not path.exists():
         path = fetch_published(known, quiet=quiet, otherwise="model.weights=FILE")
+    if not path.exists():
+        near = difflib.get_close_matches(settings.weights, ["imagenet", "random"], n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise FileNotFoundError(
+            f"model.weights must be imagenet, random or a file, and there is no {path}{hint}"
+        )
     classifier = open_source(path, ema=True).origin in CLASSIFIERS
     try:
         report = load_weights(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, List, Optional
@@ -69,7 +70,9 @@ def checkpoint_of(path: Path) -> Path:
     """What `resume=` names: a run folder, or a checkpoint in one."""
     checkpoint = path / LAST if path.is_dir() else path
     if not checkpoint.is_file():
-        raise FileNotFoundError(f"resume: no {checkpoint}; name a run folder or its {LAST}")
+        raise FileNotFoundError(
+            f"resume: no {checkpoint}; name a run folder or its {LAST}, or auto"
+        )
     if not (checkpoint.parent / CONFIG).is_file():
         raise FileNotFoundError(
             f"resume: {checkpoint} lies in no run folder ({CONFIG} is missing there);"
@@ -129,14 +132,15 @@ def finished_text(earlier: Earlier) -> str:
     score = f" ({metric} {value:.3f})" if isinstance(value, float) else ""
     steps = earlier.recipe.trainer.max_steps
     more = max(steps + 1, steps * 4 // 3)
+    folder = shlex.quote(str(earlier.folder))
     return (
         f"run {earlier.folder} finished at step {earlier.step}{score}\n"
-        f"evaluate: python train.py task=evaluate weights={earlier.folder}\n"
-        f"longer: python train.py resume={earlier.folder} trainer.max_steps={more}"
+        f"evaluate: python train.py task=evaluate weights={folder}\n"
+        f"longer: python train.py resume={folder} trainer.max_steps={more}"
         " resume_changes=allow"
     )
 
 
 def resume_command(folder: Path) -> str:
     """What to type to go on with a run that was stopped."""
-    return f"python train.py resume={folder}"
+    return f"python train.py resume={shlex.quote(str(folder))}"

@@ -10,6 +10,7 @@ from typing import Any, Callable, Dict, List
 import pytest
 import torch
 
+import detectors.experiment.lightning_checkpoints as lightning_checkpoints
 from detectors.experiment.atomic import DiskFullError
 from detectors.experiment.lightning_checkpoints import AtomicCheckpointIO, saved_step
 from detectors.experiment.lightning_metrics import read_metrics
@@ -92,6 +93,20 @@ def test_best_is_the_first_of_the_highest(tmp_path: Path, tiny_run: Any) -> None
     assert saved_step(best) == 6
     assert best["callbacks"]["Checkpoints"]["best_step"] == 6
     assert saved_step(load(tmp_path / "last.ckpt")) == 10
+
+
+def test_a_run_killed_before_the_best_had_its_name_names_it_when_it_goes_on(
+    tmp_path: Path, tiny_run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scores = {5: 0.25, 10: 0.5}
+    with monkeypatch.context() as patch:
+        patch.setattr(lightning_checkpoints, "copy_whole", lambda *files: killed())
+        with pytest.raises(KilledError):
+            tiny_run(tmp_path, evaluate_every=10, scores=scores).fit()
+    assert not (tmp_path / "best.ckpt").exists()
+    tiny_run(tmp_path, evaluate_every=10, scores=scores, resume=True).fit()
+    assert saved_step(load(tmp_path / "best.ckpt")) == 10
+    assert saved_step(load(tmp_path / "last.ckpt")) == 12
 
 
 def test_a_metric_that_nobody_gives_is_named_with_those_there_are(

@@ -158,11 +158,11 @@ def test_a_size_may_be_height_and_width() -> None:
         ("model.depth=42", "model.depth must be one of 18, 34, 50, 101, got 42"),
         (
             "image.size=[800]",
-            "image.size must be a whole number >= 16, or [height, width] of such, got [800]",
+            "image.size must be a whole number >= 32, or [height, width] of such, got [800]",
         ),
         (
             "image.size=big",
-            "image.size must be a whole number >= 16, or [height, width] of such, got 'big'",
+            "image.size must be a whole number >= 32, or [height, width] of such, got 'big'",
         ),
         (
             "augment.scale=[2, 1]",
@@ -178,7 +178,8 @@ def test_a_size_may_be_height_and_width() -> None:
         ),
         (
             "optim.steps=[1",
-            "the value of optim.steps is not YAML: while parsing a flow sequence",
+            "the value of optim.steps is not YAML: while parsing a flow sequence;"
+            " a list has no blanks, or quotes around the word",
         ),
         ("data.train=[]", "data.train must be a list of at least one name, got []"),
         ("name=../x", "name must be a file's name, got '../x'"),

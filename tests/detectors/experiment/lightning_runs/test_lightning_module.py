@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Sequence
+from types import SimpleNamespace
+from typing import Any, Callable, Dict, List, Sequence, cast
 
 import lightning.pytorch as lightning
 import pytest
@@ -118,6 +119,13 @@ def test_without_a_judge_nothing_is_validated(
             raise AssertionError("validated")
 
     trainer(callbacks=[Refuse()]).fit(DetectionModule(tiny()), tiny_data(1))
+
+
+def test_a_judge_of_a_share_of_the_pictures_is_refused(tiny: Build) -> None:
+    module = DetectionModule(tiny(), judge=Never())
+    module.trainer = cast(Any, SimpleNamespace(world_size=2))  # what strategy="ddp", devices=2 have
+    with pytest.raises(ValueError, match="all pictures in one process, here are 2"):
+        module.setup("fit")
 
 
 def test_the_sanity_check_is_not_judged(tiny: Build, tiny_data: Build, trainer: Build) -> None:
