@@ -55,7 +55,7 @@ def _find(override: str) -> Path:
             return path
     searched = ", ".join(str(path.parent) for path in _candidates())
     raise RuntimeError(
-        f"{NAME} is not built: NMS cannot be compiled for the IPU (searched {searched})."
+        f"{NAME} is not built: our operators cannot be compiled for the IPU (searched {searched})."
         " With the Poplar SDK enabled, run: make -C poplar_ops/csrc/ipu;"
         f" or set {VARIABLE} to a built library"
     )

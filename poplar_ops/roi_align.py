@@ -13,7 +13,7 @@ from typing import Any, Dict, List, Tuple, Union
 import torch
 from torch import Tensor
 
-from poplar_ops import library, plain, pool
+from poplar_ops import ipu_library, library, plain, pool
 from poplar_ops.runtime import IS_HOST, poptorch
 
 __all__ = ["roi_align"]
@@ -123,10 +123,7 @@ def run_custom_op(features: Tensor, rois: Tensor, settings: Dict[str, Any]) -> T
     gives a single output the first input's type.
     """
     if not IS_HOST:
-        raise RuntimeError(
-            "poplar_ops.roi_align has no IPU operator yet: it runs on the host runtime"
-            " (DETECTORS_POPTORCH=host) and outside of PopTorch's executors, see docs/ipu.md"
-        )
+        ipu_library.load()
     batch, regions = rois.shape[:2]
     shape = (batch, regions, features.shape[1], settings["output_height"], settings["output_width"])
     outputs = poptorch.custom_op(

@@ -58,15 +58,19 @@ Tensor Tensor::slice(std::size_t begin, std::size_t end) const {
 }
 
 Tensor Tensor::slice(std::size_t begin, std::size_t end, unsigned dimension) const {
-  require(dimension == 0, "the simulation slices dimension 0 only");
-  require(begin <= end && end <= dim(0), "a slice past the end of a tensor");
+  require(begin <= end && end <= dim(dimension), "a slice past the end of a tensor");
+  std::size_t inner = 1;
+  for (std::size_t i = dimension + 1; i < shape_.size(); ++i) inner *= shape_[i];
   auto shape = shape_;
-  const std::size_t row = elements_.size() / shape[0];
-  shape[0] = end - begin;
-  const auto first = elements_.begin();
-  return {type_, shape,
-          std::vector<std::uint32_t>(first + static_cast<std::ptrdiff_t>(begin * row),
-                                     first + static_cast<std::ptrdiff_t>(end * row))};
+  shape[dimension] = end - begin;
+  std::vector<std::uint32_t> elements;
+  elements.reserve(product(shape));
+  for (std::size_t row = 0; row < elements_.size(); row += shape_[dimension] * inner) {
+    const auto first = elements_.begin() + static_cast<std::ptrdiff_t>(row);
+    elements.insert(elements.end(), first + static_cast<std::ptrdiff_t>(begin * inner),
+                    first + static_cast<std::ptrdiff_t>(end * inner));
+  }
+  return {type_, shape, std::move(elements)};
 }
 
 Tensor Tensor::flatten() const {
@@ -75,6 +79,54 @@ Tensor Tensor::flatten() const {
 
 Tensor Tensor::reshape(ArrayRef<std::size_t> shape) const {
   return {type_, std::vector<std::size_t>(shape.begin(), shape.end()), elements_};
+}
+
+Tensor Tensor::dimShuffle(ArrayRef<unsigned> permutation) const {
+  require(permutation.size() == rank(), "dimShuffle needs one number a dimension");
+  std::vector<std::size_t> strides(rank(), 1), shape, steps;
+  for (std::size_t i = rank(); i-- > 1;) strides[i - 1] = strides[i] * shape_[i];
+  for (const auto from : permutation) {
+    shape.push_back(dim(from));
+    steps.push_back(strides[from]);
+  }
+  std::vector<std::uint32_t> elements;
+  elements.reserve(elements_.size());
+  std::vector<std::size_t> index(rank(), 0);
+  for (std::size_t count = 0; count < elements_.size(); ++count) {
+    elements.push_back(
+        elements_[std::inner_product(index.begin(), index.end(), steps.begin(), std::size_t{0})]);
+    for (std::size_t i = rank(); i-- > 0;) {
+      if (++index[i] < shape[i]) break;
+      index[i] = 0;
+    }
+  }
+  return {type_, shape, std::move(elements)};
+}
+
+Tensor concat(ArrayRef<Tensor> tensors, unsigned dimension) {
+  require(tensors.size() > 0, "concat of no tensors");
+  auto shape = tensors[0].shape();
+  require(dimension < shape.size(), "concat along a dimension that is not there");
+  std::size_t outer = 1;
+  for (unsigned i = 0; i < dimension; ++i) outer *= shape[i];
+  shape[dimension] = 0;
+  for (const auto& tensor : tensors) {
+    auto others = tensor.shape();
+    shape[dimension] += tensor.dim(dimension);
+    others[dimension] = shape[dimension];
+    require(others == shape && tensor.elementType() == tensors[0].elementType(),
+            "concat of tensors that do not fit");
+  }
+  std::vector<std::uint32_t> elements;
+  elements.reserve(product(shape));
+  for (std::size_t row = 0; row < outer; ++row) {
+    for (const auto& tensor : tensors) {
+      const auto size = static_cast<std::ptrdiff_t>(tensor.numElements() / outer);
+      const auto from = tensor.host_elements().begin() + static_cast<std::ptrdiff_t>(row) * size;
+      elements.insert(elements.end(), from, from + size);
+    }
+  }
+  return {tensors[0].elementType(), shape, std::move(elements)};
 }
 
 unsigned Target::getNumWorkerContexts() const {

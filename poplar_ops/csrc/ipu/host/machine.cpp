@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <functional>
 #include <stdexcept>
 
 namespace poplar {
@@ -56,14 +57,23 @@ void Machine::check() {
       bytes[tile_of[variable.first + i]] += static_cast<std::int64_t>(variable.size);
     }
   }
+  // What a compute set fetches or sends lives on the tile while it runs, and no longer.
+  std::map<std::pair<std::uint32_t, unsigned>, std::int64_t> fetched;  // by tile and compute set
   for (const auto& vertex : vertices) {
     for (const auto& edge : vertex.edges) {
-      for (const auto element : edge.tensor.host_elements()) {
-        const bool remote = tile_of[element] != vertex.tile;
-        bytes[vertex.tile] += remote ? static_cast<std::int64_t>(edge.field->size) : 0;
-      }
+      const auto& elements = edge.tensor.host_elements();
+      const auto remote =
+          std::count_if(elements.begin(), elements.end(),
+                        [&](std::uint32_t element) { return tile_of[element] != vertex.tile; });
+      fetched[{vertex.tile, vertex.compute_set}] +=
+          remote * static_cast<std::int64_t>(edge.field->size);
     }
   }
+  std::vector<std::int64_t> most(bytes.size(), 0);
+  for (const auto& entry : fetched) {
+    most[entry.first.first] = std::max(most[entry.first.first], entry.second);
+  }
+  std::transform(bytes.begin(), bytes.end(), most.begin(), bytes.begin(), std::plus<>());
   report.vertices = static_cast<std::int64_t>(vertices.size());
   report.max_tile_bytes = *std::max_element(bytes.begin(), bytes.end());
   report.tiles_used = std::count_if(bytes.begin(), bytes.end(), [](auto size) { return size > 0; });

@@ -1,6 +1,7 @@
 // Plain C entry points for Python to make a registered operator, lower it and run its program.
 #include <algorithm>
 #include <cstring>
+#include <iterator>
 #include <popart/opmanager.hpp>
 #include <popart/opserialiser.hpp>
 #include <popart/popx/opxmanager.hpp>
@@ -21,10 +22,14 @@ struct Session {
   poplar::host::Report report;
 };
 
+// Types as Python names them.
+const DataType kTypes[] = {DataType::FLOAT, DataType::INT32, DataType::FLOAT16};
+
 poplar::Type device_type(DataType type) {
   if (type == DataType::FLOAT) return poplar::FLOAT;
+  if (type == DataType::FLOAT16) return poplar::HALF;
   if (type == DataType::INT32) return poplar::INT;
-  throw std::invalid_argument("the simulation has float32 and int32 tensors only");
+  throw std::invalid_argument("the simulation has float32, float16 and int32 tensors only");
 }
 
 // A tensor of the machine with the shape of `info`, spread over its tiles round robin.
@@ -99,15 +104,49 @@ int poplar_host_session_op(void* session, const char* domain, const char* type) 
   });
 }
 
-// Adds an input: is_int 0 (float32) or 1 (int32).
-void poplar_host_session_input(void* session, int index, int is_int, int rank,
-                               const int64_t* shape) {
+// Adds an input: type 0 (float32), 1 (int32) or 2 (float16).
+void poplar_host_session_input(void* session, int index, int type, int rank, const int64_t* shape) {
   static_cast<Session*>(session)->op->host_inputs[index] =
-      TensorInfo(is_int ? DataType::INT32 : DataType::FLOAT, popart::Shape(shape, shape + rank));
+      TensorInfo(kTypes[type], popart::Shape(shape, shape + rank));
 }
 
 int poplar_host_session_setup(void* session) {
   return guarded([&] { static_cast<Session*>(session)->op->setup(); });
+}
+
+// Goes on with the operator's only gradient operator; its outputs have the shapes and types of the
+// inputs that it names.
+int poplar_host_session_gradient(void* session) {
+  return guarded([&] {
+    auto& typed = *static_cast<Session*>(session);
+    const auto gradients = typed.op->getGradOps();
+    if (gradients.size() != 1) throw std::logic_error("the simulation runs one gradient operator");
+    auto gradient = gradients[0]->clone();
+    for (const auto& source : gradient->gradInputInfo()) {
+      const bool is_in = source.type == popart::GradOpInType::In;
+      gradient->host_inputs[source.iGrad] =
+          is_in ? typed.op->host_inputs.at(source.iNonGrad) : typed.op->outInfo(source.iNonGrad);
+    }
+    gradient->setup();
+    for (const auto& pair : gradient->gradOutToNonGradIn()) {
+      const auto& got = gradient->outInfo(pair.first);
+      const auto& wanted = typed.op->host_inputs.at(pair.second);
+      if (got.shape() != wanted.shape() || got.dataType() != wanted.dataType()) {
+        throw std::logic_error("a gradient is not of its input's shape and type");
+      }
+    }
+    typed.op = std::move(gradient);
+  });
+}
+
+// Input `index` of the gradient operator: the forward's input i as i, the gradient of its output o
+// as -1 - o; -1000 past the end.
+int poplar_host_session_source(void* session, int index) {
+  for (const auto& source : static_cast<Session*>(session)->op->gradInputInfo()) {
+    if (source.iGrad != index) continue;
+    return source.type == popart::GradOpInType::In ? source.iNonGrad : -1 - source.iNonGrad;
+  }
+  return -1000;
 }
 
 int poplar_host_session_outputs(void* session) {
@@ -115,9 +154,10 @@ int poplar_host_session_outputs(void* session) {
 }
 
 // The rank of an output; its type and at most 8 sizes go to the pointers.
-int poplar_host_session_output(void* session, int index, int* is_int, int64_t* shape) {
+int poplar_host_session_output(void* session, int index, int* type, int64_t* shape) {
   const auto& info = static_cast<Session*>(session)->op->host_outputs.at(index);
-  *is_int = info.dataType() == DataType::INT32;
+  *type = static_cast<int>(std::find(std::begin(kTypes), std::end(kTypes), info.dataType()) -
+                           std::begin(kTypes));
   std::copy(info.shape().begin(), info.shape().end(), shape);
   return info.rank();
 }

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ctypes
 from pathlib import Path
-from typing import Dict, List, Mapping, NamedTuple, Sequence, Tuple, Union
+from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ from torch import Tensor
 __all__ = ["Report", "Simulation"]
 
 MAX_RANK = 8
+TYPES = [torch.float32, torch.int32, torch.float16]
 
 
 class Report(NamedTuple):
@@ -56,14 +57,16 @@ class Simulation:
         inputs: Sequence[Tensor],
         attributes: Mapping[str, Union[int, float]],
         *,
+        grads: Optional[Sequence[Tensor]] = None,
         tiles: int = 16,
         seed: int = 0,
     ) -> Tuple[List[Tensor], Report]:
         """Lower the operator for a device of `tiles` tiles and run it.
 
         Args:
-            inputs: float32 or int32 tensors of any shape.
+            inputs: float32, float16 or int32 tensors of any shape.
             attributes: by name, int or float as PopTorch would store them.
+            grads: gradients of the outputs; runs the gradient operator instead.
             tiles: tiles of the device.
             seed: of the order in which vertices and workers run.
 
@@ -75,6 +78,8 @@ class Simulation:
         """
         session = self._session(inputs, attributes)
         try:
+            if grads is not None:
+                inputs = self._gradient(session, inputs, grads)
             held = [tensor.contiguous() for tensor in inputs]
             data = (ctypes.c_void_p * len(held))(*[tensor.data_ptr() for tensor in held])
             self._check(
@@ -101,6 +106,17 @@ class Simulation:
             self.functions.poplar_host_session_free(session)
         return dict(item.split("=") for item in text.split(";") if item)
 
+    def _gradient(
+        self, session: ctypes.c_void_p, inputs: Sequence[Tensor], grads: Sequence[Tensor]
+    ) -> List[Tensor]:
+        self._check(self.functions.poplar_host_session_gradient(session))
+        held: List[Tensor] = []
+        while True:
+            source = self.functions.poplar_host_session_source(session, len(held))
+            if source < -len(grads):
+                return held
+            held.append(inputs[source] if source >= 0 else grads[-1 - source])
+
     def _session(
         self, inputs: Sequence[Tensor], attributes: Mapping[str, Union[int, float]]
     ) -> ctypes.c_void_p:
@@ -120,9 +136,9 @@ class Simulation:
             )
             for index, tensor in enumerate(inputs):
                 shape = (ctypes.c_int64 * tensor.dim())(*tensor.shape)
-                is_int = {torch.float32: 0, torch.int32: 1}[tensor.dtype]
+                kind_of = TYPES.index(tensor.dtype)
                 self.functions.poplar_host_session_input(
-                    session, index, is_int, tensor.dim(), shape
+                    session, index, kind_of, tensor.dim(), shape
                 )
             self._check(self.functions.poplar_host_session_setup(session))
         except RuntimeError:
@@ -131,13 +147,10 @@ class Simulation:
         return session
 
     def _output(self, session: ctypes.c_void_p, index: int) -> Tensor:
-        is_int = ctypes.c_int()
+        kind = ctypes.c_int()
         shape = (ctypes.c_int64 * MAX_RANK)()
-        rank = self.functions.poplar_host_session_output(
-            session, index, ctypes.byref(is_int), shape
-        )
-        dtype = torch.int32 if is_int.value else torch.float32
-        output = torch.empty(list(shape[:rank]), dtype=dtype)
+        rank = self.functions.poplar_host_session_output(session, index, ctypes.byref(kind), shape)
+        output = torch.empty(list(shape[:rank]), dtype=TYPES[kind.value])
         self.functions.poplar_host_session_read(session, index, ctypes.c_void_p(output.data_ptr()))
         return output
 

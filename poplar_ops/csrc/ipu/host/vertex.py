@@ -17,7 +17,13 @@ from torch import Tensor
 
 __all__ = ["HostVertex", "Race", "VertexLibrary"]
 
-TYPES = {torch.float32: "float", torch.int32: "int", torch.int16: "short", torch.bool: "bool"}
+TYPES = {
+    torch.float32: "float",
+    torch.float16: "half",
+    torch.int32: "int",
+    torch.int16: "short",
+    torch.bool: "bool",
+}
 WORD = 4  # bytes a tile writes at once
 POISONS = (0x5A, 0xA5)  # every bit differs: a written byte differs from one of them
 

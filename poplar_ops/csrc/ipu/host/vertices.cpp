@@ -44,7 +44,9 @@ struct Instance {
 void bind(Instance& instance, const char* name, const char* type, void* data, std::size_t count) {
   const Field& field = instance.type->field(name);
   const std::string where = instance.type->name + "." + name;
-  if (field.type != type) {
+  // torch 2.0 has no unsigned tensors: a count comes as int.
+  const bool is_count = field.type == "unsigned" && std::string(type) == "int";
+  if (field.type != type && !is_count) {
     throw std::invalid_argument(where + " holds " + field.type + ", got " + type);
   }
   if (!field.is_vector && count != 1) {

@@ -8,6 +8,7 @@
 #include <cstring>
 #include <functional>
 #include <memory>
+#include <poplar/HalfFloat.hpp>
 #include <poplar/Vertex.hpp>
 #include <stdexcept>
 #include <string>
@@ -21,7 +22,7 @@ enum class Direction { kInput, kOutput, kInOut, kState };
 struct Field {
   std::string name;
   Direction direction;
-  std::string type;       // "float", "int", "bool"
+  std::string type;       // "float", "half", "int", "bool"
   std::size_t size;       // bytes of an element
   std::size_t alignment;  // bytes
   bool is_vector;
@@ -52,6 +53,7 @@ const VertexClass& vertex_class(const std::string& name);
 template <class T>
 const char* type_name() {
   if (std::is_same<T, float>::value) return "float";
+  if (std::is_same<T, half>::value) return "half";
   if (std::is_same<T, bool>::value) return "bool";
   if (std::is_same<T, int>::value) return "int";
   if (std::is_same<T, unsigned>::value) return "unsigned";

@@ -90,6 +90,17 @@ inline Attributes::Int Attributes::getAttribute(const std::string& name,
 
 class OpSerialiserBase;
 
+// Where an input of a gradient operator comes from.
+enum class GradOpInType { In, Out, GradOut };
+
+struct GradInOutMapper {
+  GradInOutMapper(InIndex grad, int non_grad, GradOpInType type_)
+      : iGrad(grad), iNonGrad(non_grad), type(type_) {}
+  InIndex iGrad;
+  int iNonGrad;
+  GradOpInType type;
+};
+
 class Op {
  public:
   struct Settings {};
@@ -104,6 +115,13 @@ class Op {
   virtual void appendAttributes(OpSerialiserBase& serialiser) const;
   virtual void appendOutlineAttributes(OpSerialiserBase& serialiser) const;
   virtual std::vector<std::unique_ptr<Op>> getGradOps() { return {}; }
+  virtual const std::vector<GradInOutMapper>& gradInputInfo() const {
+    throw error("Op: no gradient operator");
+  }
+  virtual const std::map<int, int>& gradOutToNonGradIn() const {
+    throw error("Op: no gradient operator");
+  }
+  const Settings& getSettings() const { return settings; }
 
   static float getLowSubgraphValue() { return 0.1f; }
   static float getHighSubgraphValue() { return 1000.0f; }

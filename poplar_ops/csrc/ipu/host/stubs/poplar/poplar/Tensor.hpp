@@ -27,6 +27,7 @@ class Tensor {
   Tensor slice(std::size_t begin, std::size_t end) const;  // of dimension 0
   Tensor flatten() const;
   Tensor reshape(ArrayRef<std::size_t> shape) const;
+  Tensor dimShuffle(ArrayRef<unsigned> permutation) const;
 
   // Ours: a tensor of the simulation, and its elements' numbers.
   Tensor(Type type, std::vector<std::size_t> shape, std::vector<std::uint32_t> elements);
@@ -37,5 +38,7 @@ class Tensor {
   std::vector<std::size_t> shape_;
   std::vector<std::uint32_t> elements_;
 };
+
+Tensor concat(ArrayRef<Tensor> tensors, unsigned dimension = 0);
 
 }  // namespace poplar
