@@ -79,10 +79,11 @@ def require_head(
         return
     missing = [n for n in own if not n.startswith("backbone.") and not n.endswith(COUNTER)]
     parts = sorted({name.split(".")[0] for name in missing})
-    on = '; to train one on it: head="new"' if source.family == "faster_rcnn" else ""
+    use = "; to train one from it: model.weights=FILE in a recipe, head='new' in Python"
     raise ValueError(
         f"{source.path} is a classifier without a detection head: {len(missing)} tensors of"
-        f" {config.name} ({', '.join(parts)}) would be missing{on}"
+        f" {config.name} ({', '.join(parts)}) would be missing"
+        + (use if source.family == "faster_rcnn" else "")
     )
 
 
