@@ -127,7 +127,7 @@ def test_weights_that_cannot_be_had_are_never_replaced_by_random_ones(
     assert lines[2].endswith("f37072fd…")
     assert lines[3].endswith(str(tmp_path / "torchvision" / "resnet18-f37072fd.pth"))
     assert lines[4].endswith("model.weights=FILE")
-    with pytest.raises(FileNotFoundError, match=r"no weights at .*none\.pth"):
+    with pytest.raises(FileNotFoundError, match=r"model\.weights must be .* no .*none\.pth"):
         build_model(tiny(str(tmp_path / "none.pth")), NAMES)
 
 
