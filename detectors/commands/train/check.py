@@ -7,18 +7,14 @@ from typing import List, Sequence, Tuple
 
 from data.collate import Placed
 from data.defects import DefectReport
-from data.placed_images import collator
 from detectors.commands.train.datasets import Datasets
-from detectors.commands.train.memory import explained_memory, peak_memory
+from detectors.commands.train.memory import peak_memory
 from detectors.commands.train.pictures import detection_data
 from detectors.commands.train.plan import Plan
-from detectors.commands.train.training import module_of, strategy_of
+from detectors.commands.train.repeat import repeat_batch
 from detectors.experiment.atomic import disk_size
-from detectors.experiment.console import Progress
 from detectors.experiment.interrupts import Interrupts
 from detectors.experiment.lightning_progress import clock
-from detectors.experiment.lightning_repeat import Steps, train_on
-from detectors.experiment.lightning_trainer import quiet
 from detectors.experiment.recipe import Recipe, Schedule
 
 __all__ = ["check_data", "run_check", "verdict"]
@@ -51,25 +47,9 @@ def defect_lines(report: DefectReport) -> List[str]:
 
 def run_check(plan: Plan, interrupts: Interrupts) -> int:
     """Train on one micro-batch until it is learned; print the verdict and estimates."""
-    recipe = small(plan.recipe)
-    small_plan = replace(plan, recipe=recipe)
+    small_plan = replace(plan, recipe=small(plan.recipe))
     items = with_boxes(small_plan)
-    with Progress(STEPS, unit="step") as progress:
-        steps = Steps(
-            SECONDS,
-            interrupted=lambda: interrupts.requested is not None,
-            progress=lambda done: progress.show(done, STEPS),
-        )
-        with quiet(), explained_memory(recipe, plan.device, plan.model), interrupts.deferred():
-            train_on(
-                items,
-                collator(recipe.data.max_boxes),
-                module_of(small_plan, None),
-                strategy_of(small_plan),
-                steps,
-                micro_batch_size=recipe.micro_batch_size,
-                calls=STEPS,
-            )
+    steps = repeat_batch(small_plan, items, interrupts, calls=STEPS, seconds=SECONDS, unit="step")
     losses = [float(loss.sum()) for loss in steps.losses]
     learns, line = verdict(losses)
     print(line)

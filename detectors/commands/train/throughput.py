@@ -5,16 +5,13 @@ from __future__ import annotations
 from typing import List
 
 from data.collate import Placed
-from data.placed_images import collator
-from detectors.commands.train.memory import explained_memory, peak_memory
+from detectors.commands.train.memory import peak_memory
 from detectors.commands.train.pictures import detection_data
 from detectors.commands.train.plan import Plan
-from detectors.commands.train.training import module_of, strategy_of
+from detectors.commands.train.repeat import repeat_batch
 from detectors.experiment.atomic import disk_size
-from detectors.experiment.console import Progress, table
+from detectors.experiment.console import table
 from detectors.experiment.interrupts import Interrupts
-from detectors.experiment.lightning_repeat import Steps, train_on
-from detectors.experiment.lightning_trainer import quiet
 from detectors.experiment.timing import percentile
 
 __all__ = ["first_call", "run_throughput", "throughput_lines"]
@@ -29,22 +26,7 @@ def run_throughput(plan: Plan, interrupts: Interrupts) -> int:
     recipe = plan.recipe
     items = first_call(plan)
     calls = max(WARM_UP + 1, min(MAX_CALLS + WARM_UP, plan.calls))
-    with Progress(calls, unit="call") as progress:
-        steps = Steps(
-            MAX_SECONDS,
-            interrupted=lambda: interrupts.requested is not None,
-            progress=lambda done: progress.show(done, calls),
-        )
-        with quiet(), explained_memory(recipe, plan.device, plan.model), interrupts.deferred():
-            train_on(
-                items,
-                collator(recipe.data.max_boxes),
-                module_of(plan, None),
-                strategy_of(plan),
-                steps,
-                micro_batch_size=recipe.micro_batch_size,
-                calls=calls,
-            )
+    steps = repeat_batch(plan, items, interrupts, calls=calls, seconds=MAX_SECONDS, unit="call")
     for line in throughput_lines(steps.seconds, len(items), recipe.device_iterations):
         print(line)
     print(f"peak memory {disk_size(peak_memory(plan.device))}, one batch of {len(items)} repeated")
