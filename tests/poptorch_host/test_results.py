@@ -1,0 +1,125 @@
+"""What a call returns: dtypes, constants and structure (2.2, 2.3).
+
+Section numbers are those of the PopTorch behaviour that is followed.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict, defaultdict
+from dataclasses import dataclass
+from typing import Any, Callable, List, NamedTuple
+
+import pytest
+import torch
+from torch import Tensor
+
+import poptorch_host as poptorch
+
+Wrap = Callable[..., poptorch.PoplarExecutor]
+
+
+def options(**values: int) -> poptorch.Options:
+    made = poptorch.Options()
+    for name, value in values.items():
+        getattr(made, name)(value)
+    return made
+
+
+# ---- 2.2: dtypes and gradients -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "returned"),
+    [
+        (torch.int64, torch.int32),
+        (torch.float64, torch.float32),
+        (torch.bfloat16, torch.float32),
+        (torch.float32, torch.float32),
+        (torch.float16, torch.float16),
+        (torch.bool, torch.bool),
+        (torch.int16, torch.int16),
+        (torch.uint8, torch.uint8),
+    ],
+)
+def test_wide_dtypes_come_back_narrow(
+    wrap: Wrap, given: torch.dtype, returned: torch.dtype
+) -> None:
+    result = wrap(lambda x: x.reshape(-1))(torch.ones(2, 2).to(given))
+    assert result.dtype == returned
+    assert result.float().tolist() == [1.0] * 4
+
+
+def test_outputs_refuse_backward(wrap: Wrap) -> None:
+    with pytest.raises(poptorch.Error, match="backward\\(\\) cannot be called explicitly"):
+        wrap(lambda x: x.sum())(torch.ones(2)).backward()
+
+
+def test_returned_inputs_are_copies(wrap: Wrap) -> None:
+    x = torch.zeros(2)
+    result = wrap(lambda x: x)(x)
+    result += 1
+    assert x.tolist() == [0.0, 0.0]
+
+
+def test_constants_of_the_host_are_returned_as_they_are(
+    wrap: Wrap, caplog: pytest.LogCaptureFixture
+) -> None:
+    constant = torch.tensor([5.0])
+    executor = wrap(lambda x: (x + 1, constant), options(deviceIterations=2))
+    with caplog.at_level(logging.WARNING, logger="poptorch::python"):
+        result, same = executor(torch.zeros(2))
+    assert result.tolist() == [1.0, 1.0]
+    assert same.tolist() == [5.0]
+    assert "Output expected to be on the IPU but is on cpu" in caplog.text
+
+
+# ---- 2.3: structures ---------------------------------------------------------------------------
+
+
+class Pair(NamedTuple):
+    first: Tensor
+    second: Any
+
+
+STRUCTURES: List[Callable[[Tensor], Any]] = [
+    lambda x: (x, x + 1),
+    lambda x: [x, [x + 1, (x + 2,)]],
+    lambda x: {"a": x, "b": {"c": x + 1}},
+    lambda x: OrderedDict(z=x, a=x + 1),
+    lambda x: Pair(x, Pair(x + 1, "text")),
+    lambda x: (x, None, 3, "text", 1.5),
+    lambda x: defaultdict(list, a=x),
+    lambda x: None,
+]
+
+
+@pytest.mark.parametrize("function", STRUCTURES)
+def test_results_keep_their_structure(wrap: Wrap, function: Callable[[Tensor], Any]) -> None:
+    x = torch.rand(2, 3)
+    expected, result = function(x), wrap(function)(x)
+    assert type(result) is type(expected)
+    assert str(result) == str(expected)
+
+
+@dataclass
+class Hidden:
+    value: Tensor
+
+
+@pytest.mark.parametrize(
+    ("function", "kind"),
+    [
+        (lambda x: (x, [Hidden(x + 1)]), "Hidden"),
+        (lambda x: {x + 1}, "set"),
+        (lambda x: (row for row in x), "generator"),
+    ],
+)
+def test_results_that_hide_tensors_are_refused(
+    wrap: Wrap, function: Callable[[Tensor], Any], kind: str
+) -> None:
+    # 2.3: they would come back with the capture's tensors, which have no values
+    executor = wrap(function)
+    with pytest.raises(poptorch.Error, match=f"returned a {kind} .*registerCustomArgParser"):
+        executor(torch.ones(2))
+    assert not executor.isCompiled()
