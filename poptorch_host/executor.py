@@ -7,7 +7,6 @@ reach by `copyWeightsToDevice` only.
 
 from __future__ import annotations
 
-import random
 import time
 from typing import Any, Callable, Dict, List, Optional, Set, Tuple, Union
 
@@ -23,6 +22,7 @@ from .arguments import (
     in_compiled_order,
     prepare_arguments,
 )
+from .attachment import Attachment
 from .checks import (
     check_inference_options,
     check_model,
@@ -33,10 +33,11 @@ from .checks import (
 )
 from .clones import Cloner, shallow_copy
 from .compile_hooks import run_post_compile_hooks, run_pre_compile_hooks
-from .engine import Engine, Layout, seed_of
+from .engine import Engine, Layout
 from .enums import ConnectionType, OutputMode
-from .executable import Executable, PathLike
+from .executable import Executable
 from .figures import Figures
+from .files import Files
 from .microbatch import Plan
 from .options import Options
 from .options.effects import announce
@@ -44,10 +45,8 @@ from .printing import module_repr
 from .structure import flatten, map_tensors
 from .timing import Ticks
 
-_NOT_COMPILED = "Model has not been compiled or has been destroyed."
 
-
-class PoplarExecutor(Figures):
+class PoplarExecutor(Attachment, Files, Figures):
     """A model compiled for the device, here the host. Made by `inferenceModel`."""
 
     _training = False
@@ -143,10 +142,6 @@ class PoplarExecutor(Figures):
         self._follow_training()
         return self._run(given, arguments)
 
-    def isCompiled(self) -> bool:
-        """Whether there is an executable."""
-        return self._executable is not None
-
     def destroy(self) -> None:
         """Drop the executable; the next call compiles again."""
         self._executable = self._engine = self._tree = self._ticks = None
@@ -220,6 +215,16 @@ class PoplarExecutor(Figures):
             settings.current(),
         )
 
+    @torch.inference_mode(False)
+    def _adopt(self, executable: Executable, rng_state: Optional[List[int]]) -> None:
+        if rng_state is not None:
+            self._rng = list(rng_state)
+        arguments = _map(executable.arguments, _first_blocks(executable.sizes))
+        with user_model.plain_tensors(self._model):
+            self._take(executable, self._snapshot(), arguments)
+        if self._options.connection_type == ConnectionType.Always and not self._attached:
+            self.attachToDevice()
+
     # ---- running ---------------------------------------------------------------------------------
 
     def _run(self, given: Arguments, arguments: Arguments) -> Any:
@@ -266,188 +271,7 @@ class PoplarExecutor(Figures):
         before.download(kept)
         self._engine.upload(kept)
 
-    # ---- weights ---------------------------------------------------------------------------------
-
-    def copyWeightsToDevice(self) -> None:
-        """Upload the user model's parameters and buffers."""
-        self._upload(self._running_engine())
-
-    def copyWeightsToHost(self) -> None:
-        """Write the device's parameters and buffers into the user model's."""
-        self._running_engine().download(self._weights())
-
-    def copyWeightsToHostIfNeeded(self) -> bool:
-        """As `copyWeightsToHost` if training changed them; inference never does."""
-        self._running_engine()
-        return False
-
-    def copyNamedBuffersToDevice(self) -> None:
-        """Upload the buffers named by `Options.updatableNamedBuffers`, and no weights."""
-        engine = self._running_engine()
-        names = self._options._updatable_named_buffers
-        if not names:
-            raise createPoptorchError(
-                "No named buffers marked as updatable via updatableNamedBuffers option"
-            )
-        buffers = dict(self._user_model.named_buffers())
-        missing = [name for name in names if name not in buffers]
-        if missing:
-            raise createPoptorchError(
-                f"updatableNamedBuffers: {missing} are not buffers of the model;"
-                f" its buffers are {list(buffers)}"
-            )
-        engine.upload({name: buffers[name] for name in names})
-
-    def load_state_dict(self, state_dict: Dict[str, torch.Tensor], strict: bool = True) -> Any:
-        """Load into the user model, and into the device if attached; returns torch's result."""
-        result = self._user_model.load_state_dict(state_dict, strict)
-        if self.isAttachedToDevice():
-            self.copyWeightsToDevice()
-        return result
-
-    def _upload(self, engine: Engine) -> None:
-        engine.upload(self._weights())  # which pulls what a training executor has changed
-        self._versions = {one: one.version for one in self._trained_by()}
-
-    def _trained_by(self) -> List[user_model.Wrapping]:
-        """Training executors that own weights of this model."""
-        return user_model.wrappings_of(self._tensors)
-
-    def _follow_training(self) -> None:
-        """Take the weights that training has changed since they were uploaded."""
-        wrappings = self._trained_by()
-        for wrapping in wrappings:
-            wrapping.pull()
-        if any(self._versions.get(one) != one.version for one in wrappings):
-            self._upload(self._running_engine())
-
-    def _weights(self) -> Dict[str, torch.Tensor]:
-        named = {**dict(self._model.named_parameters()), **dict(self._model.named_buffers())}
-        return {name: tensor.detach() for name, tensor in named.items()}
-
-    def _running_engine(self) -> Engine:
-        if self._engine is None:
-            raise createPoptorchError(_NOT_COMPILED)
-        return self._engine
-
-    # ---- device ----------------------------------------------------------------------------------
-
-    def isAttachedToDevice(self) -> bool:
-        """Whether the executor holds its device."""
-        return self._attached
-
-    def attachToDevice(self) -> None:
-        """Take the device and upload the weights."""
-        engine = self._running_engine()
-        assert self._options.connection_type != ConnectionType.Never, (
-            "Trying to attach to an offline device (ConnectionType.Never)"
-        )
-        if self._attached:
-            raise createPoptorchError("Device is already attached")
-        self._upload(engine)
-        self._attached = True
-
-    def detachFromDevice(self) -> None:
-        """Give the device back; the executable stays."""
-        self._running_engine()
-        if not self._attached:
-            raise createPoptorchError("Device is not attached")
-        self._attached = False
-
-    # ---- random numbers --------------------------------------------------------------------------
-
-    @property
-    def rng_state(self) -> List[int]:
-        """[seed, micro-batches run so far]: what random numbers come next."""
-        self._running_engine()
-        return list(self._rng)
-
-    @rng_state.setter
-    def rng_state(self, state: List[int]) -> None:
-        if len(state) != 2 or not all(isinstance(value, int) for value in state):
-            raise createPoptorchError(
-                f"rng_state must be the list of two int that rng_state returned, got {state!r}"
-            )
-        self._rng = list(state)
-
-    def _first_seed(self) -> int:
-        if self._options.exists("random_seed"):
-            return int(self._options.random_seed)
-        return random.SystemRandom().getrandbits(63)
-
-    def _next_seed(self) -> Optional[int]:
-        assert self._executable is not None
-        if not self._executable.program.uses_random:
-            return None
-        seed, count = self._rng
-        self._rng[1] += 1
-        return seed_of(seed, count)
-
-    # ---- files -----------------------------------------------------------------------------------
-
-    def save(
-        self,
-        filename: PathLike,
-        export_model: bool = True,
-        save_rng_state: bool = True,
-    ) -> None:
-        """Write the executable, by default with the model: all that `poptorch.load` needs.
-
-        Args:
-            filename: a file, or a directory that gets `model.poptorch`.
-        """
-        if self._executable is None:
-            raise createPoptorchError(_NOT_COMPILED + " Compile it before save()")
-        self._executable.save(
-            filename,
-            self._options,
-            self._user_model,
-            list(self._rng) if save_rng_state else None,
-            export_model=export_model,
-            optimizer=self._optimizer_to_save(),
-        )
-
-    def _optimizer_to_save(self) -> Optional[torch.optim.Optimizer]:
-        return None
-
-    def compileAndExport(
-        self,
-        filename: PathLike,
-        *args: Any,
-        export_model: bool = True,
-        **kwargs: Any,
-    ) -> None:
-        """Compile for inputs like these and `save`; also without a device."""
-        if not self.isCompiled():
-            self._compile(self._prepare(args, kwargs))
-        self.save(filename, export_model=export_model)
-
-    def loadExecutable(self, filename: PathLike) -> None:
-        """Take an executable of the same model and options instead of compiling.
-
-        Raises:
-            poptorch.Error: the file is unreadable, or made for another model or other options.
-        """
-        executable, rng_state = Executable.load_for(filename, self._model, self._options)
-        if (executable.program.loss is not None) != self._training:
-            raise createPoptorchError(
-                f"Invalid file {filename}: it was compiled for"
-                f" {'inference' if self._training else 'training'}, this executor is for"
-                f" {'training' if self._training else 'inference'}"
-            )
-        self._adopt(executable, rng_state)
-
-    @torch.inference_mode(False)
-    def _adopt(self, executable: Executable, rng_state: Optional[List[int]]) -> None:
-        if rng_state is not None:
-            self._rng = list(rng_state)
-        arguments = _map(executable.arguments, _first_blocks(executable.sizes))
-        with user_model.plain_tensors(self._model):
-            self._take(executable, self._snapshot(), arguments)
-        if self._options.connection_type == ConnectionType.Always and not self._attached:
-            self.attachToDevice()
-
-    # ---- what comes later ------------------------------------------------------------------------
+    # ---- other names -------------------------------------------------------------------------
 
     def setOptimizer(self, optimizer: torch.optim.Optimizer) -> None:
         """Replace the optimizer of a training executor.
