@@ -3,7 +3,9 @@
 The host runtime's own controls are in `poptorch_host.host`.
 """
 
+from . import _impl as _impl
 from . import enums, optim, options, profiling, testing
+from . import poptorch_core as poptorch_core
 from ._logging import logger, setLogLevel
 from .blocks import BeginBlock, Block, BlockFunction, removeBlocks
 from .checks import (

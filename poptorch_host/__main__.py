@@ -1,18 +1,17 @@
 """`python -m poptorch_host [-m MODULE | SCRIPT] [arguments]`: run a program that says `import
 poptorch`.
 
-The program runs unmodified, as `__main__`, with its own `sys.argv`; `poptorch` is this package
-in its process.
+The program runs unmodified, as `__main__`, with its own `sys.argv`; `poptorch`, `popdist` and
+`popart` are this package's in its process and in those it starts.
 """
 
 from __future__ import annotations
 
 import os
-import runpy
 import sys
 from typing import List
 
-from . import alias
+from . import alias, launch
 
 _USAGE = "usage: python -m poptorch_host [-m MODULE | SCRIPT] [arguments of the program]"
 
@@ -27,33 +26,23 @@ def main(arguments: List[str]) -> int:
         print(_USAGE, file=sys.stdout if arguments else sys.stderr)
         return 0 if arguments else 2
     if arguments[0] == "-m":
-        return _run_module(arguments[1:])
-    if arguments[0].startswith("-"):
-        print(f"unknown option {arguments[0]}\n{_USAGE}", file=sys.stderr)
-        return 2
-    return _run_script(arguments)
-
-
-def _run_module(arguments: List[str]) -> int:
-    if not arguments:
-        print(f"-m needs the name of a module\n{_USAGE}", file=sys.stderr)
-        return 2
+        if len(arguments) == 1:
+            return _refuse("-m needs the name of a module")
+        run, program = launch.run_module, arguments[1:]
+    elif arguments[0].startswith("-"):
+        return _refuse(f"unknown option {arguments[0]}")
+    elif not os.path.exists(arguments[0]):
+        return _refuse(f"no such file: {arguments[0]}")
+    else:
+        run, program = launch.run_script, arguments
     alias.install()
-    sys.argv = arguments  # runpy puts the module's file in place of its name
-    runpy.run_module(arguments[0], run_name="__main__", alter_sys=True)
-    return 0
+    alias.share_with_children()
+    return run(program)
 
 
-def _run_script(arguments: List[str]) -> int:
-    script = arguments[0]
-    if not os.path.exists(script):
-        print(f"no such file: {script}\n{_USAGE}", file=sys.stderr)
-        return 2
-    alias.install()
-    sys.argv = arguments
-    sys.path[0] = os.path.dirname(os.path.abspath(script))  # as `python SCRIPT` has it
-    runpy.run_path(script, run_name="__main__")
-    return 0
+def _refuse(reason: str) -> int:
+    print(f"{reason}\n{_USAGE}", file=sys.stderr)
+    return 2
 
 
 if __name__ == "__main__":

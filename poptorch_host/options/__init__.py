@@ -1,5 +1,6 @@
 """`poptorch.Options` and its sections."""
 
+from ..checks import ConfigFileError
 from .options import Options
 from .options_dict import OptionsDict
 from .popart import _PopartOptions
@@ -7,6 +8,7 @@ from .sections import _DistributedOptions, _JitOptions, _PrecisionOptions, _Trai
 from .tensor_locations import TensorLocationSettings, _TensorLocationOptions
 
 __all__ = [
+    "ConfigFileError",
     "Options",
     "OptionsDict",
     "TensorLocationSettings",

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 import poptorch_host as poptorch
-from poptorch_host import compile_hooks, popdist
+from poptorch_host import compile_hooks
 
 # 1.1 to 1.9
 TEXT = """
@@ -44,6 +44,52 @@ def test_star_import_replaces_print_only() -> None:
     names: dict[str, object] = {}
     exec("from poptorch_host import *", names)
     assert names["print"] is poptorch.print
+
+
+def test_private_names_that_programs_touch_are_there() -> None:
+    # section 4
+    core = poptorch.poptorch_core
+    assert core.Error is poptorch.Error
+    assert core.RecoverableError is poptorch.RecoverableError
+    assert core.UnrecoverableError is poptorch.UnrecoverableError
+    assert core.ipuHardwareIsAvailable() is False
+    assert poptorch._logging.logger is poptorch.logger
+    assert poptorch.options.ConfigFileError is poptorch.ConfigFileError
+    assert poptorch.enums.OutputMode is poptorch.OutputMode
+    assert poptorch.options._DistributedOptions().numProcesses == 1
+    options = poptorch.Options()
+    assert options._Popart.options == {}
+    assert isinstance(options._execution_strategy, poptorch.PipelinedExecution)
+
+
+def test_capture_is_seen_by_the_private_names() -> None:
+    # section 4: false in plain PyTorch calls, true while forward is captured
+    seen: List[bool] = []
+
+    class Asks(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            seen.append(poptorch._impl.isDispatchTracing())
+            seen.append(poptorch.poptorch_core.isCompilingWithDispatcher())
+            return x + 1
+
+    model = Asks()
+    model(torch.ones(1))
+    assert seen == [False, False]
+    poptorch.inferenceModel(model).compile(torch.ones(1))
+    assert seen == [False, False, True, True]
+
+
+def test_an_executor_has_the_private_names_that_programs_touch() -> None:
+    # section 4, 1.7
+    model, options = nn.ReLU(), poptorch.Options()
+    executor = poptorch.inferenceModel(model, options)
+    assert executor._executable is None
+    assert executor._user_model is model
+    assert executor._model is not model
+    assert executor._options is executor.options
+    assert executor._options.toDict()["replication_factor"] == 1
+    executor.compile(torch.ones(1))
+    assert executor._executable is not None
 
 
 def test_version_is_that_of_the_poptorch_it_follows() -> None:
@@ -95,11 +141,6 @@ def test_profiling_channel_traces_nothing_without_its_library() -> None:
         assert layer(torch.tensor(-1.0)) == 0
     with pytest.raises(AttributeError, match="backward"):
         channel.instrument(layer, "backward")
-
-
-def test_popdist_says_what_works_instead() -> None:
-    with pytest.raises(NotImplementedError, match=r"popdist\.isPopdistEnvSet .*configureProcessId"):
-        popdist.isPopdistEnvSet()
 
 
 @pytest.mark.skipif(
