@@ -4,7 +4,7 @@ The host runtime's own controls are in `poptorch_host.host`.
 """
 
 from . import _impl as _impl
-from . import enums, optim, options, profiling, testing
+from . import enums, environment, optim, options, profiling, testing
 from . import poptorch_core as poptorch_core
 from ._logging import logger, setLogLevel
 from .blocks import BeginBlock, Block, BlockFunction, removeBlocks
@@ -72,6 +72,8 @@ from .structure import (
     registerGeometricCustomArgParsers,
 )
 from .wrappers import inferenceModel, load, trainingModel
+
+environment.prepare()
 
 __version__ = "3.4.0+host"  # PopTorch's version whose behaviour this follows
 

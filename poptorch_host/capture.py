@@ -30,7 +30,7 @@ from .loss import LossFinder
 from .operators import CaptureReport
 from .options import Options
 from .program import Program
-from .provenance import line_that_raised
+from .provenance import excluding, line_that_raised
 from .recorder import OperatorWatch, Recorder
 from .refusals import check_dtype, refusal
 from .scripted import scripts_as_python
@@ -81,7 +81,8 @@ def capture(
     input_versions = [tensor._version for tensor in inputs.tensors]
     before = {name: _snapshot(module) for name, module in copy.named_modules()}
 
-    result = _trace(copy, inputs, mode, recorder)
+    with excluding(options._source_location_excludes):
+        result = _trace(copy, inputs, mode, recorder)
 
     _check_operators(recorder, report_only)
     _check_kinds(result)

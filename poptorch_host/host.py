@@ -8,6 +8,7 @@ print(host.report(executor).render())
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Callable, Dict, List
 
 import torch
@@ -16,6 +17,7 @@ from . import custom_ops, operators, settings
 from .checks import createPoptorchError
 from .executor import PoplarExecutor
 from .operators import CaptureReport
+from .options.effects import effects_of
 from .settings import Settings
 
 __all__ = [
@@ -104,7 +106,7 @@ def register_operator(name: str, lowers_to: str) -> None:
 
 
 def report(executor: PoplarExecutor) -> CaptureReport:
-    """Operators, stages and refusals of a compiled executor.
+    """Operators, stages, refusals and options of a compiled executor.
 
     Raises:
         poptorch.Error: it is not compiled.
@@ -113,4 +115,5 @@ def report(executor: PoplarExecutor) -> CaptureReport:
         raise createPoptorchError(
             "host.report: the model is not compiled; call it or compile() first"
         )
-    return executor._executable.program.report
+    report = executor._executable.program.report
+    return dataclasses.replace(report, options=effects_of(executor._options))

@@ -11,9 +11,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Dict, FrozenSet, List, Mapping, NamedTuple, Tuple
+from typing import TYPE_CHECKING, Dict, FrozenSet, List, Mapping, NamedTuple, Optional, Tuple
 
 if TYPE_CHECKING:
+    from .options.effects import Effects
     from .stages import Stage
 
 _FOLDER = Path(__file__).parent
@@ -49,6 +50,8 @@ class CaptureReport:
     """Operators PopTorch does not take, each with its first place."""
     stages: List[Stage] = field(default_factory=list)
     """Stages in order of execution."""
+    options: Optional[Effects] = None
+    """What a host does with the executor's options."""
 
     def render(self) -> str:
         """The report as text: one line for each operator that would be refused, then the stages."""
@@ -56,6 +59,8 @@ class CaptureReport:
         lines = [f"{total} operators of {len(self.operators)} kinds"]
         lines += [f"not on the IPU: {use.name} ({use.location})" for use in self.unsupported]
         lines += [stage.render() for stage in self.stages]
+        if self.options is not None and self.options.render():
+            lines.append(self.options.render())
         return "\n".join(lines)
 
 

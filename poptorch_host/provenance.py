@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import sysconfig
+import threading
+from typing import Iterator, Sequence, Tuple
 
 import torch
 
@@ -15,6 +18,27 @@ _LIBRARIES = (
     "<frozen",
 )
 _SITE = sysconfig.get_path("purelib") + os.sep  # often inside the standard library's folder
+
+
+class _Local(threading.local):
+    excludes: Tuple[str, ...] = ()
+
+
+_local = _Local()
+
+
+@contextlib.contextmanager
+def excluding(names: Sequence[str]) -> Iterator[None]:
+    """Inside, files whose path holds one of these names are not named as places.
+
+    Args:
+        names: of `Options.sourceLocationExcludes`.
+    """
+    before, _local.excludes = _local.excludes, tuple(names)
+    try:
+        yield
+    finally:
+        _local.excludes = before
 
 
 def user_line() -> str:
@@ -43,6 +67,6 @@ def line_that_raised(error: BaseException) -> str:
 
 
 def _is_library(name: str) -> bool:
-    if name.startswith(_LIBRARIES[:2]):
+    if name.startswith(_LIBRARIES[:2]) or any(part in name for part in _local.excludes):
         return True
     return name.startswith(_LIBRARIES[2:]) and not name.startswith(_SITE)

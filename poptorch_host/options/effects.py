@@ -1,52 +1,154 @@
-"""Which settings change nothing on a host, so that an executor can say so once."""
+"""What a host does with the options of one model: said once at compile, and in `host.report`."""
 
 from __future__ import annotations
 
-from typing import Dict, List, Tuple
+from dataclasses import dataclass
+from typing import Any, Dict, Iterator, List, Tuple
 
 from .._logging import logger, set_max_repeat_logs
-from ..enums import SyncPattern
+from ..checks import createPoptorchError
+from ..environment import variables
+from .effect_tables import HONOURED, IGNORED, REFUSED
 from .options import Options
+from .session_options import check_patterns_level, check_session_options
 
-_HARDWARE_ONLY: Dict[str, Tuple[str, object]] = {
-    "available_memory_proportion": ("setAvailableMemoryProportion", {}),
-    "sync_pattern": ("syncPattern", SyncPattern.Full),
-    "log_dir": ("logDir", "."),
-    "use_model": ("useIpuModel", False),
-    "ipu_id": ("useIpuId", None),
-    "model_name": ("modelName", None),
+_ACCESSORS = {
+    "anchored_tensors": "anchorTensor",
+    "auto_round_num_ipus": "autoRoundNumIPUs",
+    "available_memory_proportion": "setAvailableMemoryProportion",
+    "broadcast_buffers": "broadcastBuffers",
+    "connection_type": "connectionType",
+    "device_iterations": "deviceIterations",
+    "enable_synthetic_data": "enableSyntheticData",
+    "input_cgt": "inputReplicaGrouping",
+    "input_group_size": "inputReplicaGrouping",
+    "ipu_id": "useIpuId",
+    "ipu_version": "useOfflineIpuTarget",
+    "log_cycle_count": "logCycleCount",
+    "log_dir": "logDir",
+    "max_repeat_logs": "maxRepeatLogs",
+    "model_name": "modelName",
+    "output_mode": "outputMode",
+    "output_return_period": "outputMode",
+    "random_seed": "randomSeed",
+    "replication_factor": "replicationFactor",
+    "sync_pattern": "syncPattern",
+    "use_model": "useIpuModel",
+    "Training.accumulation_and_replication_reduction_type": (
+        "Training.accumulationAndReplicationReductionType"
+    ),
+    "Training.auto_loss_scaling": "Training.setAutomaticLossScaling",
+    "Training.gradient_accumulation": "Training.gradientAccumulation",
+    "Training.meanAccumulationAndReplicationReductionStrategy": (
+        "Training.setMeanAccumulationAndReplicationReductionStrategy"
+    ),
+    "Precision.enable_floating_point_exceptions": "Precision.enableFloatingPointExceptions",
+    "Precision.enable_stochastic_rounding": "Precision.enableStochasticRounding",
+    "Precision.half_float_casting": "Precision.halfFloatCasting",
+    "Precision.running_statistics_always_float": "Precision.runningStatisticsAlwaysFloat",
+    "TensorLocations.location_accumulator": "TensorLocations.setAccumulatorLocation",
+    "TensorLocations.location_activation": "TensorLocations.setActivationLocation",
+    "TensorLocations.location_optimizer": "TensorLocations.setOptimizerLocation",
+    "TensorLocations.location_weight": "TensorLocations.setWeightLocation",
+    "TensorLocations.numIOTiles": "TensorLocations.numIOTiles",
 }
-"""Key -> the method that sets it, and the default."""
-_PRECISION_ONLY = {
-    "enable_stochastic_rounding": "Precision.enableStochasticRounding",
-    "enable_floating_point_exceptions": "Precision.enableFloatingPointExceptions",
-}
+"""Where a value is kept -> the method that sets it."""
+
+
+@dataclass(frozen=True)
+class Effects:
+    """Options that a program changed, by what a host does with them."""
+
+    honoured: Dict[str, str]
+    """Option -> its effect."""
+    ignored: Dict[str, str]
+    """Option -> why it changes nothing here."""
+    variables: Dict[str, str]
+    """Environment variable of PopTorch that is set -> what a host does with it."""
+
+    def render(self) -> str:
+        """The same as text; "" where nothing was changed."""
+        lines = []
+        if self.honoured:
+            lines.append(f"  honoured: {', '.join(self.honoured)}")
+        for title, found in (("ignored", self.ignored), ("environment", self.variables)):
+            lines += [f"  {title}: {name} ({reason})" for name, reason in found.items()]
+        return "\n".join(["What a host does with these options:", *lines]) if lines else ""
 
 
 def announce(options: Options) -> None:
-    """At compile: apply the limit of repeated log lines, and list what has no effect here."""
-    set_max_repeat_logs(options.max_repeat_logs)
-    names = without_effect(options)
-    if names:
-        logger.info("Options without effect on a host: %s", ", ".join(names))
+    """At compile: check what PopTorch checks then, and say once what has which effect here.
 
-
-def without_effect(options: Options) -> List[str]:
-    """Names of the settings that differ from their defaults and that no host executor reads.
-
-    PopART's options by key, as `_Popart.set("key")`; where a method of `Options` writes one, too.
+    Raises:
+        poptorch.Error: an option of PopART that does not exist, or one that asks for other results
+            than the host computes.
+        AssertionError: `_Popart.set` names an option of PopTorch's own.
     """
-    names = [
-        method
-        for key, (method, default) in _HARDWARE_ONLY.items()
-        if options.exists(key) and options(key) != default
+    set_max_repeat_logs(options.max_repeat_logs)
+    options.toDict()
+    check_session_options(options._Popart.options)
+    check_patterns_level(options._Popart.patterns_level)
+    _refuse(options)
+    text = effects_of(options).render()
+    if text:
+        logger.info(text)
+
+
+def effects_of(options: Options) -> Effects:
+    """What a host does with the options that differ from PopTorch's defaults."""
+    honoured, ignored = {}, {}
+    for accessor in dict.fromkeys(_changed(options)):
+        general = accessor.split("(")[0]
+        if accessor in HONOURED:
+            honoured[accessor] = HONOURED[accessor]
+        elif accessor in REFUSED:
+            honoured[accessor] = "agrees with the other options"
+        else:
+            ignored[accessor] = IGNORED.get(accessor, IGNORED[general])
+    return Effects(honoured, ignored, variables())
+
+
+def _changed(options: Options) -> Iterator[str]:
+    """Accessors of what differs from the defaults, in a fixed order."""
+    for key in options.changed():
+        yield _ACCESSORS.get(key, key)
+    if options._execution_strategy is not options._first_strategy:
+        yield "setExecutionStrategy"
+    private: List[Tuple[str, bool]] = [
+        ("disableModuleNamescope", not options._module_namescope_enabled),
+        ("relaxOptimizerAttributesChecks", options._relax_optimizer_checks),
+        ("showCompilationProgressBar", not options._show_compilation_progress_bar),
+        ("sourceLocationExcludes", bool(options._source_location_excludes)),
+        ("updatableNamedBuffers", bool(options._updatable_named_buffers)),
     ]
-    precision = options.Precision
-    names += [method for key, method in _PRECISION_ONLY.items() if precision(key)]
-    if options.Training.auto_loss_scaling:
-        names.append("Training.setAutomaticLossScaling")
-    names += [f"TensorLocations: {key}" for key in options.TensorLocations.toDict()]
-    names += [f'_Popart.set("{key}")' for key in options._Popart.options]
-    if options._Popart.patterns:
-        names.append("_Popart.setPatterns")
-    return names
+    yield from (accessor for accessor, changed in private if changed)
+    for name in ("Training", "Precision"):
+        for key in getattr(options, name).changed():
+            yield _ACCESSORS[f"{name}.{key}"]
+    if options.Distributed.numProcesses != 1:
+        yield "Distributed.configureProcessId"
+    yield from (_ACCESSORS[f"TensorLocations.{key}"] for key in options.TensorLocations.toDict())
+    yield from (f'_Popart.set("{key}")' for key in options._Popart.options)
+    if options._Popart.patterns or options._Popart.patterns_level != 2:
+        yield "_Popart.setPatterns"
+
+
+def _refuse(options: Options) -> None:
+    """Keys by which PopART would compute something else than the other options say."""
+    training = options.Training
+    agreeing: Dict[str, Any] = {
+        "accumulationAndReplicationReductionType": (
+            training.accumulation_and_replication_reduction_type
+        ),
+        "accumulationFactor": training.gradient_accumulation,
+        "automaticLossScalingSettings.enabled": training.auto_loss_scaling,
+        "compileEngine": True,
+        "syntheticDataMode": 2 if options.enable_synthetic_data else 0,
+    }
+    for key, value in options._Popart.options.items():
+        accessor = f'_Popart.set("{key}")'
+        if key in agreeing and int(value) != int(agreeing[key]):
+            raise createPoptorchError(
+                f"{accessor} with {value!r} is refused, because other options say"
+                f" {agreeing[key]!r} and poptorch_host follows those: {REFUSED[accessor]}"
+            )

@@ -76,15 +76,20 @@ class Options(OptionsDict):
         self._distributed = _DistributedOptions()
         self._tensor_locations = _TensorLocationOptions()
         self._execution_strategy: ExecutionStrategy = PipelinedExecution()
+        self._first_strategy = self._execution_strategy
         self._module_namescope_enabled = True
         self._relax_optimizer_checks = False
         self._show_compilation_progress_bar = True
         self._updatable_named_buffers: List[str] = []
         self._source_location_excludes: List[str] = []
-        if os.environ.get("POPTORCH_CACHE_DIR"):
-            self.enableExecutableCaching(os.environ["POPTORCH_CACHE_DIR"])
-        if os.environ.get("POPTORCH_DEFAULT_OPTIONS"):
-            self.from_json(os.environ["POPTORCH_DEFAULT_OPTIONS"])
+        for variable, apply in (
+            ("POPTORCH_CACHE_DIR", self.enableExecutableCaching),
+            ("POPTORCH_DEFAULT_OPTIONS", self.from_json),
+        ):
+            text = os.environ.get(variable)
+            if text:
+                logger.info("%s is set: options start with %s", variable, text)
+                apply(text)
 
     # ---- sections --------------------------------------------------------------------------------
 
@@ -203,8 +208,9 @@ class Options(OptionsDict):
     def randomSeed(self, random_seed: int) -> Options:
         """Seed the device's random numbers, PyTorch's, and distributed shuffling."""
         assert isinstance(random_seed, int), f"randomSeed expects an int, got {type(random_seed)}"
+        self.createOrSet(random_seed=random_seed)
         torch.manual_seed(random_seed)
-        return self.createOrSet(random_seed=random_seed)
+        return self
 
     # ---- stages and devices ----------------------------------------------------------------------
 
@@ -276,9 +282,16 @@ class Options(OptionsDict):
         self._popart.set("cachePath", path or "")
         return self
 
-    def enableSyntheticData(self, enable_synthetic_data: bool) -> Options:
-        """Transfer no data; outputs are zeros."""
-        return self.set(enable_synthetic_data=enable_synthetic_data)
+    def enableSyntheticData(self, enable_synthetic_data: Union[bool, int]) -> Options:
+        """Transfer no data; outputs are zeros.
+
+        Args:
+            enable_synthetic_data: or a number of `popart.SyntheticDataMode`, of which 0 is off.
+        """
+        assert isinstance(enable_synthetic_data, int), (
+            f"enableSyntheticData expects a bool, got {type(enable_synthetic_data)}"
+        )
+        return self.set(enable_synthetic_data=bool(enable_synthetic_data))
 
     def enableProfiling(self, profile_dir: Optional[str] = None) -> Options:
         """Ask the engine for a profile, in `profile_dir` if given."""
@@ -372,18 +385,27 @@ class Options(OptionsDict):
         """All settings in one flat dictionary.
 
         Raises:
-            AssertionError: the output mode is still Default.
+            AssertionError: the output mode is still Default, or `_Popart.set` was given a key of
+                PopTorch's own.
         """
         assert not self.defaultOutputMode(), "An output mode must be picked before serialisation"
-        return {
-            **self._values,
-            **self._training.toDict(),
-            **self._precision.toDict(),
-            **self._distributed.toDict(),
-            **self._tensor_locations.toDict(),
-            **self._popart.toDict(),
-            **self._execution_strategy.backendOptions(),
-        }
+        merged: Dict[str, Any] = {}
+        for part in (
+            self._values,
+            self._training.toDict(),
+            self._precision.toDict(),
+            self._distributed.toDict(),
+            self._tensor_locations.toDict(),
+            self._execution_strategy.backendOptions(),
+            self._popart.toDict(),
+        ):
+            common = sorted(set(merged) & set(part))
+            assert not common, (
+                f"Can't merge dictionaries, they have some keys in common: {common}."
+                " What PopTorch has a method for is not set through _Popart"
+            )
+            merged.update(part)
+        return merged
 
     def clone(self) -> Options:
         """An independent copy that is not frozen."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Any, Dict, Type, TypeVar
+from typing import Any, Dict, List, Type, TypeVar
 
 Self = TypeVar("Self", bound="OptionsDict")
 
@@ -25,6 +25,7 @@ class OptionsDict(metaclass=_SealedAfterInit):
     """
 
     _values: Dict[str, Any]
+    _defaults: Dict[str, Any]
     _sealed: bool
     _frozen: bool
 
@@ -32,6 +33,7 @@ class OptionsDict(metaclass=_SealedAfterInit):
         object.__setattr__(self, "_sealed", False)
         object.__setattr__(self, "_frozen", False)
         object.__setattr__(self, "_values", dict(defaults))
+        object.__setattr__(self, "_defaults", dict(defaults))
 
     def set(self: Self, **values: Any) -> Self:
         """Replace values.
@@ -72,6 +74,14 @@ class OptionsDict(metaclass=_SealedAfterInit):
         self._check_not_frozen()
         self._values.pop(key, None)
 
+    def changed(self) -> List[str]:
+        """Keys whose values are no longer those of the constructor, in their order."""
+        return [
+            key
+            for key, value in self._values.items()
+            if key not in self._defaults or self._defaults[key] != value
+        ]
+
     def toDict(self) -> Dict[str, Any]:
         """A flat copy of the values."""
         return dict(self._values)
@@ -95,6 +105,10 @@ class OptionsDict(metaclass=_SealedAfterInit):
             raise AttributeError(f"Invalid private attribute {key} of {type(self).__name__}.")
         else:
             object.__setattr__(self, key, value)
+
+    def __copy__(self: Self) -> Self:
+        """As a deep copy: two options never share a dictionary."""
+        return copy.deepcopy(self)
 
     def __deepcopy__(self: Self, memo: Dict[int, Any]) -> Self:
         """A copy that is not frozen."""

@@ -8,7 +8,7 @@ from .options_dict import OptionsDict
 
 
 class _PopartOptions(OptionsDict):
-    """PopART session options: kept, shown, frozen with the rest, without effect on a host."""
+    """PopART session options: kept, frozen with the rest, checked when a model compiles."""
 
     options: Dict[str, Any]
     """Key -> value; the last writer of a key replaces what was there."""
@@ -17,7 +17,7 @@ class _PopartOptions(OptionsDict):
         super().__init__(options={}, patterns_level=2, patterns={})
 
     def set(self, *pair: Any, **values: Any) -> _PopartOptions:
-        """`set("key", value)`: any key and value are stored; PopART would check them at compile.
+        """`set("key", value)`: any key and value are stored, and checked at compile.
 
         A dictionary such as convolutionOptions is replaced as a whole.
         """
@@ -33,7 +33,11 @@ class _PopartOptions(OptionsDict):
         return self.set("engineOptions", engine_options)
 
     def setPatterns(self, patterns: Dict[str, bool], level: int = 2) -> _PopartOptions:
-        """Switch PopART's graph patterns on or off, above a level 0..2 of defaults."""
+        """Switch PopART's graph patterns on or off, above a level of defaults.
+
+        Args:
+            level: a number of `popart.PatternsLevel`, 0 to 3, checked at compile.
+        """
         assert isinstance(level, int), f"The level of patterns must be an int, got {type(level)}"
         return super().set(patterns=dict(patterns), patterns_level=level)
 

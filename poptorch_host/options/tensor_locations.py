@@ -46,7 +46,7 @@ class _TensorLocationOptions(OptionsDict):
     def __init__(self) -> None:
         super().__init__()
         self._num_io_tiles: Optional[int] = None
-        self._locations: Dict[str, TensorLocationSettings] = {}
+        self._locations: Dict[str, Dict[str, Any]] = {}
 
     def numIOTiles(self, num_tiles: int) -> _TensorLocationOptions:
         """Set tiles of each IPU aside for transfers.
@@ -78,9 +78,7 @@ class _TensorLocationOptions(OptionsDict):
 
     def toDict(self) -> Dict[str, Any]:
         """Only what was set."""
-        values: Dict[str, Any] = {
-            name: location.toDict() for name, location in self._locations.items()
-        }
+        values: Dict[str, Any] = {name: dict(one) for name, one in self._locations.items()}
         if self._num_io_tiles is not None:
             values["numIOTiles"] = self._num_io_tiles
         return values
@@ -93,7 +91,7 @@ class _TensorLocationOptions(OptionsDict):
         assert isinstance(location, TensorLocationSettings), (
             f"Expected a poptorch.TensorLocationSettings, got {type(location)}"
         )
-        self._locations[name] = location
+        self._locations = {**self._locations, name: location.toDict()}
         return self
 
 

@@ -30,6 +30,19 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+@pytest.fixture
+def options(monkeypatch: pytest.MonkeyPatch) -> poptorch.Options:
+    """Options as they are without an environment."""
+    for name in (
+        "POPTORCH_CACHE_DIR",
+        "POPTORCH_DEFAULT_OPTIONS",
+        "OMPI_COMM_WORLD_SIZE",
+        "OMPI_COMM_WORLD_RANK",
+    ):
+        monkeypatch.delenv(name, raising=False)
+    return poptorch.Options()
+
+
 class Calls(nn.Module):
     """A module around a function of tensors."""
 

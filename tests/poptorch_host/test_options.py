@@ -1,9 +1,7 @@
-"""Options keep what PopTorch keeps, refuse what it refuses, and freeze when it freezes them."""
+"""Options keep what PopTorch keeps and refuse what it refuses (1.3)."""
 
 from __future__ import annotations
 
-import copy
-import pickle
 from pathlib import Path
 from typing import Any, Callable
 
@@ -11,21 +9,6 @@ import pytest
 import torch
 
 import poptorch_host as poptorch
-from poptorch_host.options import _DistributedOptions
-from poptorch_host.options.effects import without_effect
-
-
-@pytest.fixture
-def options(monkeypatch: pytest.MonkeyPatch) -> poptorch.Options:
-    for name in (
-        "POPTORCH_CACHE_DIR",
-        "POPTORCH_DEFAULT_OPTIONS",
-        "OMPI_COMM_WORLD_SIZE",
-        "OMPI_COMM_WORLD_RANK",
-    ):
-        monkeypatch.delenv(name, raising=False)
-    return poptorch.Options()
-
 
 # ---- 1.3: values -------------------------------------------------------------------------------
 
@@ -113,6 +96,14 @@ def test_random_seed_seeds_torch(options: poptorch.Options) -> None:
 def test_default_output_mode_until_one_is_set(options: poptorch.Options) -> None:
     assert options.defaultOutputMode()
     assert not options.outputMode(poptorch.OutputMode.All).defaultOutputMode()
+
+
+def test_synthetic_data_takes_popart_s_number(options: poptorch.Options) -> None:
+    # as programs write it: int(popart.SyntheticDataMode.RandomNormal)
+    assert options.enableSyntheticData(2).enable_synthetic_data is True
+    assert options.enableSyntheticData(0).enable_synthetic_data is False
+    with pytest.raises(AssertionError, match="expects a bool"):
+        options.enableSyntheticData("yes")  # type: ignore[arg-type]  # the mistake
 
 
 def test_anchored_tensor_keeps_name_mode_and_period(options: poptorch.Options) -> None:
@@ -214,265 +205,3 @@ def test_an_executable_cache_must_be_a_directory(options: poptorch.Options, tmp_
     assert options._Popart.options["cachePath"] == str(tmp_path)
     options.enableExecutableCaching(None)
     assert options._Popart.options["enableEngineCaching"] is False
-
-
-# ---- 1.3: freezing and copies --------------------------------------------------------------------
-
-CHANGES = [
-    lambda o: o.deviceIterations(2),
-    lambda o: o.maxRepeatLogs(None),
-    lambda o: o.setExecutionStrategy(poptorch.ShardedExecution()),
-    lambda o: o.updatableNamedBuffers(["a"]),
-    lambda o: setattr(o, "device_iterations", 2),
-    lambda o: o.Training.gradientAccumulation(2),
-    lambda o: o.Precision.enableStochasticRounding(True),
-    lambda o: o.Distributed.configureProcessId(0, 2),
-    lambda o: o.TensorLocations.numIOTiles(64),
-    lambda o: o.TensorLocations.setWeightLocation(poptorch.TensorLocationSettings()),
-    lambda o: o._Popart.set("x", 1),
-    lambda o: o._Popart.setPatterns({"A": True}),
-]
-
-
-@pytest.mark.parametrize("change", CHANGES)
-def test_frozen_options_refuse_every_change(
-    options: poptorch.Options, change: Callable[[Any], object]
-) -> None:
-    options._freeze()
-    before = repr(options)
-    with pytest.raises(AttributeError, match="Can't modify frozen Options"):
-        change(options)
-    assert repr(options) == before
-
-
-@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda o: o.clone()])
-def test_copies_are_independent_and_not_frozen(
-    options: poptorch.Options, duplicate: Callable[[Any], Any]
-) -> None:
-    options.deviceIterations(2)
-    options._Popart.set("a", 1)
-    options._freeze()
-    copied = duplicate(options)
-    copied.deviceIterations(3).Training.gradientAccumulation(4)
-    copied._Popart.set("a", 2)
-    copied.Precision.setPartialsType(torch.half)  # writes into the copy's own _Popart
-    assert (options.device_iterations, copied.device_iterations) == (2, 3)
-    assert options.Training.gradient_accumulation == 1
-    assert options._Popart.options == {"a": 1}
-    assert copied._Popart.options["partialsTypeMatMuls"] == "half"
-
-
-def test_pickled_options_keep_their_values(options: poptorch.Options) -> None:
-    options.deviceIterations(2).Training.gradientAccumulation(3)
-    loaded = pickle.loads(pickle.dumps(options))
-    assert repr(loaded) == repr(options)
-
-
-def test_a_subclass_may_make_private_attributes_in_its_constructor() -> None:
-    class Launched(poptorch.Options):  # as popdist.poptorch.Options does
-        def __init__(self) -> None:
-            super().__init__()
-            self._ipus_per_replica = 2
-
-    launched = Launched()
-    assert launched._ipus_per_replica == 2
-    with pytest.raises(AttributeError, match="Invalid private attribute"):
-        launched._later = 1
-
-
-def test_sections_chain_within_themselves(options: poptorch.Options) -> None:
-    training = options.Training.gradientAccumulation(8)
-    assert training is options.Training  # 7.5
-    with pytest.raises(AttributeError, match="Invalid attribute deviceIterations"):
-        training.deviceIterations(2)
-
-
-def test_repr_lists_values_and_sections(options: poptorch.Options) -> None:
-    text = repr(options.deviceIterations(12))
-    assert text.startswith("Options(")
-    for part in ("device_iterations=12", "gradient_accumulation=1", "numProcesses=1", "_Popart="):
-        assert part in text
-
-
-def test_to_dict_merges_sections_and_strategy(options: poptorch.Options) -> None:
-    options.replicationFactor(2).outputMode(poptorch.OutputMode.All)
-    options.Training.gradientAccumulation(8)
-    options.setExecutionStrategy(poptorch.ShardedExecution())
-    options._Popart.set("autoRecomputation", 3)
-    settings = options.toDict()
-    expected = {
-        "replication_factor": 2,
-        "device_iterations": 1,
-        "gradient_accumulation": 8,
-        "execution_mode": 1,
-        "autoRecomputation": 3,
-    }
-    assert {key: settings[key] for key in expected} == expected
-
-
-# ---- 1.3: sections -----------------------------------------------------------------------------
-
-
-def test_popart_keeps_any_key(options: poptorch.Options) -> None:
-    options._Popart.set("outlineThreshold", 10.0).setEngineOptions({"a": "b"})
-    options._Popart.setPatterns({"TiedGather": False}, level=0)
-    assert options._Popart.options == {"outlineThreshold": 10.0, "engineOptions": {"a": "b"}}
-    assert options._Popart.patterns == {"TiedGather": False}
-    assert options._Popart.patterns_level == 0
-
-
-def test_partials_type_and_dithering_replace_each_other(
-    options: poptorch.Options, caplog: pytest.LogCaptureFixture
-) -> None:
-    # PopTorch writes the whole dictionary in both places, so the first setting is lost.
-    options.Precision.setPartialsType(torch.half)
-    assert options._Popart.options["convolutionOptions"] == {"partialsType": "half"}
-    options.Training.setConvolutionDithering(True)
-    assert options._Popart.options["convolutionOptions"] == {"enableConvDithering": "true"}
-    assert "{'partialsType': 'half'} are replaced" in caplog.text
-
-
-def test_profiling_adds_to_engine_options(options: poptorch.Options) -> None:
-    options._Popart.setEngineOptions({"target.syncReplicasIndependently": "true"})
-    options.enableProfiling("profile")
-    assert options._Popart.options["engineOptions"] == {
-        "target.syncReplicasIndependently": "true",
-        "autoReport.all": "true",
-        "autoReport.directory": "profile",
-    }
-
-
-def test_tensor_locations_store_settings(options: poptorch.Options) -> None:
-    settings = poptorch.TensorLocationSettings().useOnChipStorage(False).minElementsForOffChip(4)
-    options.TensorLocations.numIOTiles(64).setOptimizerLocation(settings)
-    assert options.TensorLocations.toDict() == {
-        "numIOTiles": 64,
-        "location_optimizer": {"onChip": False, "minElementsForOffChip": 4},
-    }
-
-
-def test_deprecated_options_warn_and_stay_without_effect(
-    options: poptorch.Options, caplog: pytest.LogCaptureFixture
-) -> None:
-    options.Jit.traceModel(False)
-    options.Precision.halfFloatCasting(poptorch.HalfFloatCastingBehavior.Default)
-    options.Precision.runningStatisticsAlwaysFloat(True)
-    post_and_loss = poptorch.MeanReductionStrategy.PostAndLoss
-    options.Training.setMeanAccumulationAndReplicationReductionStrategy(post_and_loss)
-    assert caplog.text.count("deprecated") == 4
-
-
-def test_distributed_reads_the_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "4")
-    monkeypatch.setenv("OMPI_COMM_WORLD_RANK", "3")
-    monkeypatch.setenv("MY_SIZE", "8")
-    monkeypatch.setenv("MY_RANK", "5")
-    distributed = poptorch.Options().Distributed
-    assert isinstance(distributed, _DistributedOptions)
-    assert (distributed.processId, distributed.numProcesses) == (3, 4)
-    distributed.setEnvVarNames("MY_SIZE", "MY_RANK")
-    assert (distributed.processId, distributed.numProcesses) == (5, 8)
-    distributed.configureProcessId(1, 2)
-    assert (distributed.processId, distributed.numProcesses) == (1, 2)
-    distributed.disable()
-    assert (distributed.processId, distributed.numProcesses) == (0, 1)
-
-
-# ---- 1.3: options from text ----------------------------------------------------------------------
-
-
-def test_environment_gives_cache_and_defaults(
-    options: poptorch.Options, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setenv("POPTORCH_CACHE_DIR", str(tmp_path))
-    monkeypatch.setenv(
-        "POPTORCH_DEFAULT_OPTIONS",
-        '{"deviceIterations": 4, "outputMode": ["OutputMode.EveryN", 2],'
-        ' "Training.gradientAccumulation": 8, "_Popart.set": ["outlineThreshold", 1.5]}',
-    )
-    made = poptorch.Options()
-    assert made._Popart.options["cachePath"] == str(tmp_path)
-    assert made._Popart.options["outlineThreshold"] == 1.5
-    assert made.device_iterations == 4
-    assert made.output_mode is poptorch.OutputMode.EveryN
-    assert made.output_return_period == 2
-    assert made.Training.gradient_accumulation == 8
-
-
-def test_json_refuses_unknown_accessors_and_other_shapes(options: poptorch.Options) -> None:
-    with pytest.raises(AttributeError, match="Invalid attribute anchorMode"):
-        options.from_json('{"anchorMode": "OutputMode.All"}')
-    with pytest.raises(ValueError, match="device_iterations is no method"):
-        options.from_json('{"device_iterations": 3}')
-    with pytest.raises(ValueError, match="an object"):
-        options.from_json("[1, 2]")
-
-
-def test_a_file_makes_one_call_a_line(options: poptorch.Options, tmp_path: Path) -> None:
-    file = tmp_path / "options.txt"
-    file.write_text(
-        "# settings of the first run\n"
-        "\n"
-        "deviceIterations(4)  # steps\n"
-        "outputMode(poptorch.OutputMode.All)\n"
-        "setExecutionStrategy(poptorch.ShardedExecution(poptorch.AutoStage.AutoIncrement))\n"
-        "Training.gradientAccumulation(8)\n"
-        "Precision.setPartialsType(torch.half)\n"
-        'setAvailableMemoryProportion({"IPU0": 0.25})\n'
-        "TensorLocations.setOptimizerLocation(\n".replace("(\n", "(")
-        + "poptorch.TensorLocationSettings().useOnChipStorage(True))\n"
-        '_Popart.set("a", -1)\n'
-    )
-    assert options.loadFromFile(file) is options
-    assert options.device_iterations == 4
-    assert options.output_mode is poptorch.OutputMode.All
-    assert options._execution_strategy.auto_stage is poptorch.AutoStage.AutoIncrement
-    assert options.Training.gradient_accumulation == 8
-    assert options._Popart.options["partialsTypeMatMuls"] == "half"
-    assert options.available_memory_proportion == {0: 0.25}
-    assert options.TensorLocations.toDict()["location_optimizer"] == {"onChip": True}
-    assert options._Popart.options["a"] == -1
-
-
-@pytest.mark.parametrize(
-    ("line", "detail"),
-    [
-        ("anchorMode(1)", "Invalid attribute anchorMode"),
-        ("deviceIterations('a')", "Unexpected type"),
-        ("deviceIterations", "expected one call"),
-        ("deviceIterations(4", ""),
-        ("import os", "expected one call"),
-        ("deviceIterations(__import__('os').getpid())", "unknown name __import__"),
-        ("deviceIterations.__globals__.get(4)", "not allowed"),
-    ],
-)
-def test_a_bad_line_is_named(
-    options: poptorch.Options, tmp_path: Path, line: str, detail: str
-) -> None:
-    file = tmp_path / "options.txt"
-    file.write_text(f"replicationFactor(2)\n{line}\n")
-    with pytest.raises(poptorch.ConfigFileError) as raised:
-        options.loadFromFile(str(file))
-    message = str(raised.value)
-    assert "line 2" in message
-    assert str(file) in message
-    assert detail in message
-    assert message.endswith(f"> {line}")
-
-
-# ---- what a host does with them ------------------------------------------------------------------
-
-
-def test_settings_without_effect_on_a_host_are_named(options: poptorch.Options) -> None:
-    assert without_effect(options) == []
-    options.deviceIterations(4).setAvailableMemoryProportion({"IPU0": 0.3}).modelName("d0")
-    options.Precision.enableStochasticRounding(True)
-    options.TensorLocations.numIOTiles(64)
-    options._Popart.set("outlineThreshold", 10.0)
-    assert without_effect(options) == [
-        "setAvailableMemoryProportion",
-        "modelName",
-        "Precision.enableStochasticRounding",
-        "TensorLocations: numIOTiles",
-        '_Popart.set("outlineThreshold")',
-    ]
