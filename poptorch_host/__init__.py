@@ -16,10 +16,12 @@ from .checks import (
     createPoptorchError,
 )
 from .compile_hooks import registerPostCompileHook, registerPreCompileHook
-from .control_flow import CPU, cond, for_loop
+from .control_flow import cond, for_loop
+from .ctc import ctc_beam_search_decoder
 from .custom_ops import custom_op
 from .dataloader import AsynchronousDataAccessor, DataLoader
 from .device_internals import accessAttributes, getIpuTensorId, importPoptorchMetadataFromFile
+from .dynamic import dynamic_slice, dynamic_update
 from .enums import (
     AutoStage,
     CommGroupType,
@@ -39,23 +41,14 @@ from .enums import (
 )
 from .executor import PoplarExecutor
 from .hardware import ipuHardwareIsAvailable, ipuHardwareVersion, isRunningOnIpu
+from .host_call import CPU
+from .matmul import serializedMatMul
 from .multi_conv import MultiConv
-from .ops import (
-    ctc_beam_search_decoder,
-    dynamic_slice,
-    dynamic_update,
-    fps,
-    identity_loss,
-    ipu_print_tensor,
-    nearest,
-    nop,
-    recomputationCheckpoint,
-    serializedMatMul,
-    set_available_memory,
-    set_overlap_for_input,
-    set_overlap_for_output,
-)
+from .ops import identity_loss, nop, recomputationCheckpoint, set_available_memory
 from .options import Options, TensorLocationSettings
+from .overlap import set_overlap_for_input, set_overlap_for_output
+from .points import fps, nearest
+from .print_tensor import ipu_print_tensor
 from .printing import module_repr, print
 from .scopes import Attribute, NameScope
 from .strategies import (

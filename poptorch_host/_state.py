@@ -9,15 +9,21 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from typing import Iterator, Optional, Protocol, Sequence
+from typing import TYPE_CHECKING, Iterator, Optional, Protocol, Sequence
 
 import torch
+
+if TYPE_CHECKING:
+    from .overlap import OverlapRecord
 
 __all__ = ["CaptureHooks", "LossHooks", "current_capture", "is_running", "losses", "running"]
 
 
 class CaptureHooks(Protocol):
     """What blocks and PopTorch's own ops tell the capture of one `forward`."""
+
+    multi_conv: bool
+    """Whether a `MultiConv` is open."""
 
     def record(self, name: str) -> None:
         """Count one use of the operator `namespace::name`, which the dispatcher does not show."""
@@ -30,6 +36,16 @@ class CaptureHooks(Protocol):
 
     def use_auto_id(self) -> None:
         """Restart the automatic block names at "0"."""
+
+    def next_auto_id(self) -> str:
+        """The next automatic block name."""
+
+    def uses(self, name: str) -> int:
+        """How often the operator `namespace::name` was used so far."""
+
+    @property
+    def overlaps(self) -> OverlapRecord:
+        """What is known of overlapped inputs and outputs."""
 
 
 class LossHooks(Protocol):

@@ -63,10 +63,13 @@ class BlockHook:
         self.ipu_id = ipu_id
 
     def __call__(self, module: nn.Module, inputs: object) -> None:
+        capture = _state.current_capture()
+        if capture is not None and self.user_id is None:
+            self.user_id = capture.next_auto_id()  # of all calls of this module
         _begin(self.user_id, self.ipu_id)
 
     def __repr__(self) -> str:
-        return f"BeginBlock(user_id={self.user_id!r}, ipu_id={self.ipu_id!r})"
+        return f"BeginBlock(user_id={self.user_id}, ipu_id={self.ipu_id})"
 
 
 class _BlockThenCall(nn.Module):

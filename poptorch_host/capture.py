@@ -19,7 +19,7 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
-from . import _state, operators, stages
+from . import _state, names, operators, stages
 from ._logging import logger
 from .arguments import Arguments
 from .checks import Error, check_pipeline_length, createPoptorchError
@@ -68,6 +68,7 @@ def capture(
     cloner = Cloner(_faker(mode), isolate=True)
     copy: nn.Module = cloner.clone(model)
     weights = _tables(copy)
+    names.follow_modules(copy)
     recorder = Recorder(
         mode,
         StageResolver(options._execution_strategy),
@@ -77,15 +78,19 @@ def capture(
     for fake in weights.values():
         recorder.varies(fake)
     inputs = _fake_arguments(mode, arguments, recorder)
+    recorder.overlaps.follow(inputs.tensors)
     versions = {name: fake._version for name, fake in weights.items()}
     input_versions = [tensor._version for tensor in inputs.tensors]
     before = {name: _snapshot(module) for name, module in copy.named_modules()}
 
-    with excluding(options._source_location_excludes):
+    shapes: names.Shapes = {}
+    excludes = excluding(options._source_location_excludes)
+    with excludes, names.naming(names.listing(shapes, options)):
         result = _trace(copy, inputs, mode, recorder)
 
     _check_operators(recorder, report_only)
     _check_kinds(result)
+    recorder.overlaps.check(flatten(result), options)
     outputs, constants = _results(result, recorder, cloner)
     attributes = _carry_over(model, copy, before)
     placements = tuple(recorder.resolver.placements)
@@ -107,6 +112,7 @@ def capture(
         depends_on_layout=recorder.depends_on_layout,
         loss=None if recorder.losses is None else recorder.losses.final(),
         placements=placements,
+        tensors=shapes,
         report=CaptureReport(
             recorder.operators, list(recorder.unsupported.values()), recorder.stages.result()
         ),

@@ -1,23 +1,23 @@
-"""Loops, branches and host calls inside a model, for inference."""
+"""Loops and branches inside a model, for inference."""
 
 from __future__ import annotations
 
-from typing import Any, Callable, List, Sequence, Union
+from typing import List, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 
-from . import _state
+from . import _state, by_value
+from .by_value import Body
 from .checks import createPoptorchError
-
-Body = Callable[..., Union[Tensor, Sequence[Tensor]]]
 
 
 def for_loop(count: int, body: Body, inputs: List[Tensor]) -> List[Tensor]:
     """`inputs = body(*inputs)`, `count` times.
 
-    On a host a plain loop: the body is called `count` times, on copies, so that what it writes in
-    place stays inside.
+    A capture goes through the body once. On a host a run is a plain loop; whatever the body
+    writes in place, to its inputs or to tensors from outside, stays inside.
 
     Args:
         body: returns as many tensors as it takes, of the same shapes and dtypes.
@@ -27,16 +27,20 @@ def for_loop(count: int, body: Body, inputs: List[Tensor]) -> List[Tensor]:
 
     Raises:
         ValueError: `inputs` is no list of tensors.
-        poptorch.Error: the body changes number, shapes or dtypes, or the model is trained.
+        poptorch.Error: the body changes number, shapes or dtypes, `count` is no count, or the model
+            is trained.
     """
     _check_list("poptorch.for_loop", "inputs", inputs)
     _check_inference("poptorch.for_loop()")
+    if not isinstance(count, int) or count < 0:
+        raise createPoptorchError(f"poptorch.for_loop: count must be an int from 0, got {count!r}")
     values = list(inputs)
-    for _ in range(count):
-        outputs = _as_list(body(*[value.clone() for value in values]))
+    turns = count if _state.current_capture() is None else min(count, 1)
+    for _ in range(turns):
+        outputs = by_value.call(body, values)
         _check_same("poptorch.for_loop: the body's outputs", values, outputs)
         values = outputs
-    return values
+    return values if turns else [value.clone() for value in values]
 
 
 def cond(
@@ -48,7 +52,8 @@ def cond(
 ) -> List[Tensor]:
     """`then_body(*then_inps)` where the condition holds, else `else_body(*else_inps)`.
 
-    A capture goes through both bodies, a run through one.
+    A capture goes through both bodies, a run through one. Whatever they write in place, to their
+    inputs or to tensors from outside, stays inside.
 
     Args:
         condition: one bool.
@@ -58,59 +63,34 @@ def cond(
         a list, always.
 
     Raises:
-        poptorch.Error: the bodies' outputs differ in number, shapes or dtypes, or the model is
-            trained.
+        ValueError: inputs that are no lists of tensors.
+        poptorch.Error: the bodies' outputs differ in number, shapes or dtypes, the condition is not
+            one value, or the model is trained.
     """
     _check_list("poptorch.cond", "then_inps", then_inps)
     _check_list("poptorch.cond", "else_inps", else_inps)
     _check_inference("poptorch.cond()")
-    if _state.current_capture() is not None:
-        then_outputs = _as_list(then_body(*[value.clone() for value in then_inps]))
-        else_outputs = _as_list(else_body(*[value.clone() for value in else_inps]))
-        _check_same("poptorch.cond: else_body's outputs", then_outputs, else_outputs)
+    if not isinstance(condition, Tensor) or condition.numel() != 1:
+        got = list(condition.shape) if isinstance(condition, Tensor) else type(condition).__name__
+        raise createPoptorchError(f"poptorch.cond: the condition must be one bool, got {got}")
+    capture = _state.current_capture()
+    if not isinstance(condition, FakeTensor):
+        if bool(condition):
+            return by_value.call(then_body, then_inps)
+        return by_value.call(else_body, else_inps)
+    then_outputs = by_value.call(then_body, then_inps)
+    else_outputs = by_value.call(else_body, else_inps)
+    _check_same("poptorch.cond: else_body's outputs", then_outputs, else_outputs)
+    if capture is not None:
         return then_outputs
-    if bool(condition):
-        return _as_list(then_body(*[value.clone() for value in then_inps]))
-    return _as_list(else_body(*[value.clone() for value in else_inps]))
-
-
-class CPU:
-    """A layer that runs on the host in the middle of a captured model.
-
-    Outside an executor it is a call of the layer.
-
-    Args:
-        layer_to_call: a module, whose parameters stop requiring gradients, or a function.
-        ID: name of the operator.
-    """
-
-    def __init__(self, layer_to_call: Union[nn.Module, Callable[..., Any]], ID: str) -> None:
-        if isinstance(layer_to_call, nn.Module):
-            layer_to_call.requires_grad_(False)
-        self._layer = layer_to_call
-        self._id = ID
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Call the layer.
-
-        Raises:
-            NotImplementedError: inside an executor.
-        """
-        if _state.is_running():
-            raise NotImplementedError(
-                f"poptorch.CPU({self._id!r}) inside an executor is not available in poptorch_host"
-                " yet; call the layer outside the model, before or after it"
-            )
-        return self._layer(*args, **kwargs)
+    # An export of the model: values are not known and both bodies are in the graph.
+    chosen = condition.reshape(())
+    return [torch.where(chosen, one, other) for one, other in zip(then_outputs, else_outputs)]
 
 
 def _check_inference(function: str) -> None:
     if _state.losses() is not None:
         raise createPoptorchError(f"{function} is only supported in inference.")
-
-
-def _as_list(outputs: Union[Tensor, Sequence[Tensor]]) -> List[Tensor]:
-    return [outputs] if isinstance(outputs, Tensor) else list(outputs)
 
 
 def _check_list(function: str, name: str, inputs: object) -> None:
@@ -120,7 +100,7 @@ def _check_list(function: str, name: str, inputs: object) -> None:
             " (Object is not list)"
         )
     for index, value in enumerate(inputs):
-        if not isinstance(value, torch.Tensor):
+        if not isinstance(value, Tensor):
             raise ValueError(
                 f"{function} expects input tensors ({name}) to be a list of tensors."
                 f" (Object contained in list at index {index} is not torch.tensor)"
@@ -129,7 +109,10 @@ def _check_list(function: str, name: str, inputs: object) -> None:
 
 def _check_same(what: str, expected: Sequence[Tensor], got: Sequence[Tensor]) -> None:
     def describe(tensors: Sequence[Tensor]) -> List[str]:
-        return [f"{tensor.dtype} {tuple(tensor.shape)}" for tensor in tensors]
+        return [
+            f"{tensor.dtype} {tuple(tensor.shape)}" if isinstance(tensor, Tensor) else repr(tensor)
+            for tensor in tensors
+        ]
 
     if describe(expected) != describe(got):
         raise createPoptorchError(f"{what} must be {describe(expected)}, got {describe(got)}")

@@ -11,11 +11,11 @@ from .blocks import block_hook
 
 
 def module_repr(module: nn.Module) -> str:
-    """`repr(module)` with `BeginBlock(user_id=..., ipu_id=...): ` before modules that begin one."""
+    """`repr(module)` with `BeginBlock(user_id=..., ipu_id=...) ` before modules that begin one."""
     if not any(block_hook(descendant) is not None for descendant in module.modules()):
         return repr(module)
     hook = block_hook(module)
-    mark = "" if hook is None else f"{hook!r}: "
+    mark = "" if hook is None else f"{hook!r} "
     children: List[str] = []
     for name, child in module.named_children():
         text = module_repr(child).replace("\n", "\n  ")

@@ -36,4 +36,6 @@ class Program:
     """What is differentiated; None in inference."""
     placements: Tuple[Placement, ...] = ()
     """Blocks in order of execution."""
+    tensors: Dict[str, Tuple[Tuple[int, ...], torch.dtype]] = field(default_factory=dict)
+    """Shape and dtype of every named tensor that `forward` computes, in order."""
     report: CaptureReport = field(default_factory=CaptureReport)

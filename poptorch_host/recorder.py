@@ -21,12 +21,13 @@ from torch._subclasses.fake_tensor import (
 )
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from . import limits, operators
+from . import limits, names, operators
 from ._logging import logger
 from .checks import Error, createPoptorchError
 from .loss import LossFinder
 from .operands import is_view, tensors_in
 from .operators import Use
+from .overlap import OverlapRecord
 from .provenance import user_line
 from .refusals import check_dtype, check_not_empty, host_read, refusal
 from .stage_resolver import Placement, StageResolver
@@ -69,6 +70,8 @@ class Recorder:
         self.intercepted: Optional[str] = None
         """That function, if PopTorch takes it before it is made of others."""
         self.weights = weights
+        self.overlaps = OverlapRecord()
+        self.multi_conv = False
         self.losses: Optional[LossFinder] = None
         """Follows losses; None in inference."""
         self.devices: Set[int] = set()  # `id` of devices read from tensors
@@ -97,6 +100,14 @@ class Recorder:
         """Restart automatic block ids."""
         self.resolver.use_auto_id()
 
+    def next_auto_id(self) -> str:
+        """The next automatic block id."""
+        return self.resolver.next_auto_id()
+
+    def uses(self, name: str) -> int:
+        """How often an operator was used so far."""
+        return self.operators.get(name, 0)
+
     def varies(self, tensor: torch.Tensor) -> None:
         """Mark an input, parameter or buffer: what is made from it is no constant."""
         self._varying.add(id(tensor))
@@ -117,6 +128,10 @@ class Recorder:
         namespace, _, short = name.partition("::")
         if namespace == "prim":
             return func(*args, **kwargs)
+        if self.overlaps.passing:
+            output = func(*args, **kwargs)
+            self.varies(output)
+            return output
         arguments = _by_name(func, args, kwargs)
         if short in _UNSEEN:
             outputs = func(*args, **kwargs)
@@ -128,10 +143,14 @@ class Recorder:
             args, arguments = (*args[:2], value, *args[3:]), {**arguments, "values": value}
         read = tensors_in([*args, *kwargs.values()])
         self._check_inputs(name, read, arguments)
+        self.overlaps.read(read)
         outputs = self._infer(name, func, args, kwargs)
         written = tensors_in([outputs])
         self._check_outputs(name, read, written, arguments)
         self._count(self._listed_name(name))
+        namer = names.current()
+        if namer is not None:
+            namer.operator(name, args, written)
         if self.resolver.active is not None or not is_view(func):
             self.stages.add(self._placement(), read, written, self.weights)
         return outputs

@@ -60,16 +60,18 @@ class StageResolver:
         """Restart automatic ids at "0"."""
         self._next_auto_id = 0
 
+    def next_auto_id(self) -> str:
+        """The next automatic id: "0", "1", ..."""
+        self._next_auto_id += 1
+        return str(self._next_auto_id - 1)
+
     def begin(self, user_id: Optional[str], ipu_id: Optional[int]) -> Placement:
         """Enter a block; returns where it runs.
 
         Raises:
             AssertionError: the strategy does not list the block, or cannot place it.
         """
-        block_id = user_id
-        if block_id is None:
-            block_id = str(self._next_auto_id)
-            self._next_auto_id += 1
+        block_id = self.next_auto_id() if user_id is None else user_id
         auto = self._strategy.auto_stage
         if auto is None:
             known = self._strategy.block_ids

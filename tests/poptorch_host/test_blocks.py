@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
-from typing import List, Optional, Tuple
+from typing import Any, List, Optional, Tuple
 
 import pytest
 import torch
@@ -19,6 +19,7 @@ class Heard:
 
     def __init__(self) -> None:
         self.events: List[Tuple[object, ...]] = []
+        self.numbers = 0
 
     def record(self, name: str) -> None:
         self.events.append(("op", name))
@@ -32,13 +33,17 @@ class Heard:
     def use_auto_id(self) -> None:
         self.events.append(("auto",))
 
+    def next_auto_id(self) -> str:
+        self.numbers += 1
+        return str(self.numbers - 1)
+
 
 def net() -> nn.Sequential:
     return nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1))
 
 
 def test_with_block_begins_and_ends() -> None:
-    heard = Heard()
+    heard: Any = Heard()
     with _state.running(heard):
         poptorch.Block.useAutoId()
         with poptorch.Block("A", ipu_id=1):
@@ -52,7 +57,7 @@ def test_begin_block_returns_the_module_and_begins_when_it_is_called() -> None:
     layer = model[2]
     # 1.10: called by keyword, and the return value not assigned back.
     assert poptorch.BeginBlock(ipu_id=1, layer_to_call=layer, user_id="head") is layer
-    heard = Heard()
+    heard: Any = Heard()
     with _state.running(heard):
         model(torch.ones(1, 2))
     assert heard.events == [("begin", "head", 1)]
@@ -60,7 +65,7 @@ def test_begin_block_returns_the_module_and_begins_when_it_is_called() -> None:
 
 def test_begin_block_wraps_a_function() -> None:
     module = poptorch.BeginBlock(torch.neg, "negate", 3)
-    heard = Heard()
+    heard: Any = Heard()
     with _state.running(heard):
         assert module(torch.tensor(2.0)) == -2
     assert isinstance(module, nn.Module)
@@ -74,7 +79,7 @@ def test_block_function_runs_its_body_inside() -> None:
             """Negate."""
             return -x
 
-    heard = Heard()
+    heard: Any = Heard()
     with _state.running(heard):
         assert Net()(torch.tensor(2.0)) == -2
     assert heard.events == [("begin", "body", 1), ("end",)]
@@ -105,7 +110,8 @@ def test_copies_keep_their_blocks_and_can_lose_them_alone(duplicate: object) -> 
     poptorch.BeginBlock(model[2], "head", 1)
     copied = duplicate(model)  # type: ignore[operator]  # one of the two above
     poptorch.removeBlocks(copied)
-    heard, unheard = Heard(), Heard()
+    heard: Any = Heard()
+    unheard: Any = Heard()
     with _state.running(heard):
         model(torch.ones(1, 2))
     with _state.running(unheard):
@@ -146,7 +152,7 @@ def test_module_repr_marks_blocks() -> None:
         "Sequential(\n"
         "  (0): Linear(in_features=2, out_features=3, bias=True)\n"
         "  (1): ReLU()\n"
-        "  (2): BeginBlock(user_id='head', ipu_id=1):"
+        "  (2): BeginBlock(user_id=head, ipu_id=1)"
         " Linear(in_features=3, out_features=1, bias=True)\n"
         ")"
     )
@@ -155,7 +161,7 @@ def test_module_repr_marks_blocks() -> None:
 def test_print_shows_modules_with_their_blocks(capsys: pytest.CaptureFixture[str]) -> None:
     layer = poptorch.BeginBlock(nn.ReLU(), "A")
     poptorch.print(layer, 3, sep="|")
-    assert capsys.readouterr().out == "BeginBlock(user_id='A', ipu_id=None): ReLU()|3\n"
+    assert capsys.readouterr().out == "BeginBlock(user_id=A, ipu_id=None) ReLU()|3\n"
 
 
 def test_scopes_change_nothing() -> None:

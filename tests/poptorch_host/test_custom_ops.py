@@ -66,7 +66,7 @@ def test_inside_an_executor_the_registered_function_computes() -> None:
 
 
 def test_a_capture_takes_shapes_from_examples_and_counts_the_operator() -> None:
-    counted = Counted()
+    counted: Any = Counted()
     with _state.running(counted):
         boxes, kept = call(example_outputs=[torch.zeros(3, 4), torch.zeros(3, dtype=torch.int32)])
     assert (boxes.shape, boxes.dtype) == ((3, 4), torch.float32)

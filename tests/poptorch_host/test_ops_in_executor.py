@@ -25,13 +25,8 @@ class Calls(nn.Module):
         return self._function(*args)
 
 
-def overlapped(x: Tensor) -> Tensor:
-    mode = poptorch.OverlapMode.OverlapDeviceIterationLoop
-    return poptorch.set_overlap_for_output(poptorch.set_overlap_for_input(x, mode) + 1, mode)
-
-
 def hinted(x: Tensor) -> Tensor:
-    with poptorch.MultiConv(), poptorch.NameScope("a"), poptorch.Attribute(__outline={"a": "b"}):
+    with poptorch.NameScope("a"), poptorch.Attribute(__outline={"a": "b"}):
         return poptorch.nop(poptorch.set_available_memory(x @ x.t(), 0.5))
 
 
@@ -41,10 +36,6 @@ FUNCTIONS: Dict[str, Callable[[Tensor], Any]] = {
     "serializedMatMul": lambda x: poptorch.serializedMatMul(
         x, x.t(), poptorch.MatMulSerializationMode.ReducingDim, 2
     ),
-    "for_loop": lambda x: poptorch.for_loop(3, lambda a: a * 2, [x]),
-    "dynamic_slice": lambda x: poptorch.dynamic_slice(x, 1, torch.tensor([1]), 2, 1),
-    "dynamic_update": lambda x: poptorch.dynamic_update(x, x[:, :2], 1, torch.tensor([1]), 2),
-    "overlapped": overlapped,
     "hinted": hinted,
 }
 
@@ -54,24 +45,6 @@ def test_inside_an_executor_the_result_is_the_same(name: str) -> None:
     function = FUNCTIONS[name]
     result = poptorch.inferenceModel(Calls(function))(X)
     torch.testing.assert_close(result, function(X))
-
-
-@pytest.mark.parametrize(("condition", "expected"), [(1.0, X + 1), (-1.0, X - 1)])
-def test_cond_is_captured_once_and_decided_at_each_call(condition: float, expected: Tensor) -> None:
-    def choose(x: Tensor, sign: Tensor) -> List[Tensor]:
-        return poptorch.cond(sign.sum() > 0, lambda a: a + 1, [x], lambda a: a - 1, [x])
-
-    model = poptorch.inferenceModel(Calls(choose))
-    model.compile(X, torch.zeros(4))
-    (result,) = model(X, torch.full((4,), condition))
-    torch.testing.assert_close(result, expected)
-
-
-def test_print_writes_once_per_micro_batch(capsys: pytest.CaptureFixture[str]) -> None:
-    options = poptorch.Options().deviceIterations(2)
-    model = poptorch.inferenceModel(Calls(lambda x: poptorch.ipu_print_tensor(x * 0, "x")), options)
-    model(torch.ones(2, 1))
-    assert capsys.readouterr().err == "x: {((0.0000))}\n" * 2
 
 
 def test_custom_op_runs_the_registered_function_on_each_micro_batch() -> None:
