@@ -19,8 +19,8 @@ def call(body: Body, inputs: Sequence[Tensor]) -> List[Tensor]:
 
     Outside an executor, where `forward` is plain PyTorch, only the inputs do.
     """
-    copies = [value.clone() for value in inputs]
     with names.suspended():  # tensors of a body are no tensors of the graph around it
+        copies = [value.clone() for value in inputs]
         if not _state.is_running() or _state.current_capture() is not None:
             return _listed(body(*copies))
         kept = _Kept(copies)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
-from . import _state, by_value
+from . import _state, by_value, names
 from .by_value import Body
 from .checks import createPoptorchError
 
@@ -40,7 +40,9 @@ def for_loop(count: int, body: Body, inputs: List[Tensor]) -> List[Tensor]:
         outputs = by_value.call(body, values)
         _check_same("poptorch.for_loop: the body's outputs", values, outputs)
         values = outputs
-    return values if turns else [value.clone() for value in values]
+    values = values if turns else [value.clone() for value in values]
+    names.made("loop", values)
+    return values
 
 
 def cond(
@@ -73,18 +75,30 @@ def cond(
     if not isinstance(condition, Tensor) or condition.numel() != 1:
         got = list(condition.shape) if isinstance(condition, Tensor) else type(condition).__name__
         raise createPoptorchError(f"poptorch.cond: the condition must be one bool, got {got}")
-    capture = _state.current_capture()
-    if not isinstance(condition, FakeTensor):
-        if bool(condition):
-            return by_value.call(then_body, then_inps)
-        return by_value.call(else_body, else_inps)
+    if isinstance(condition, FakeTensor):
+        values = _both(condition, then_body, then_inps, else_body, else_inps)
+    elif bool(condition):
+        values = by_value.call(then_body, then_inps)
+    else:
+        values = by_value.call(else_body, else_inps)
+    names.made("if", values)
+    return values
+
+
+def _both(
+    condition: Tensor,
+    then_body: Body,
+    then_inps: List[Tensor],
+    else_body: Body,
+    else_inps: List[Tensor],
+) -> List[Tensor]:
+    """Outputs of a branch whose condition is not known yet: in a capture, or an export."""
     then_outputs = by_value.call(then_body, then_inps)
     else_outputs = by_value.call(else_body, else_inps)
     _check_same("poptorch.cond: else_body's outputs", then_outputs, else_outputs)
-    if capture is not None:
+    if _state.current_capture() is not None:
         return then_outputs
-    # An export of the model: values are not known and both bodies are in the graph.
-    chosen = condition.reshape(())
+    chosen = condition.reshape(())  # both bodies are in the graph that is made
     return [torch.where(chosen, one, other) for one, other in zip(then_outputs, else_outputs)]
 
 

@@ -14,7 +14,8 @@ from typing import Any, ContextManager, Dict, Iterator, List, NamedTuple, Option
 import torch
 from torch import nn
 
-from . import _state, half
+from . import _state, half, names
+from .anchors import Anchors
 from .arguments import Arguments
 from .checks import createPoptorchError
 from .clones import Cloner
@@ -71,6 +72,14 @@ class Engine:
         self._replicas = self._copies(pristine, replicas if own_buffers else 1)
         self._forwards = [_entry(replica.module, settings) for replica in self._replicas]
         self._device_type = layout.device.type
+        self._anchors: Optional[Anchors] = None
+
+    def keep(self, anchors: Anchors) -> None:
+        """Let tensors of every run be kept from now on."""
+        self._anchors = anchors
+        if anchors.watches_operators:
+            for replica in self._replicas:
+                names.follow_modules(replica.module)
 
     def run(
         self, index: int, inputs: List[torch.Tensor], seed: Optional[int]
@@ -93,6 +102,8 @@ class Engine:
                     outputs = [output.clone() for output in outputs]
         finally:
             self._replicas[position].restore()
+        if self._anchors is not None:
+            self._anchors.finish(self._replicas[position].weights)
         self._check(outputs)
         return outputs if self._device_type == "cpu" else [output.cpu() for output in outputs]
 
@@ -104,7 +115,10 @@ class Engine:
         tensors = iter(inputs)
         args = [rebuild(value, tensors) for value in self._arguments.args]
         kwargs = {name: rebuild(v, tensors) for name, v in self._arguments.kwargs.items()}
-        return flatten(self._forwards[position](*args, **kwargs))
+        if self._anchors is None:
+            return flatten(self._forwards[position](*args, **kwargs))
+        with self._anchors.watching():
+            return flatten(self._forwards[position](*args, **kwargs))
 
     def upload(self, weights: Dict[str, torch.Tensor]) -> None:
         """Copy parameters and buffers, by name, to every replica."""
@@ -134,7 +148,8 @@ class Engine:
 
     @contextlib.contextmanager
     def _modes(self, seed: Optional[int]) -> Iterator[None]:
-        if not self.program.uses_half and seed is None and self._device_type == "cpu":
+        on_cpu = self._device_type == "cpu"
+        if not self.program.uses_half and seed is None and on_cpu and not self._sees_operators():
             with torch.inference_mode():
                 yield
             return
@@ -145,6 +160,10 @@ class Engine:
                 torch.manual_seed(seed)
             yield
 
+    def _sees_operators(self) -> bool:
+        """Whether operators must show after composites are taken apart, as no_grad shows them."""
+        return self._anchors is not None and self._anchors.watches_operators
+
     def _slow_modes(self, seed: Optional[int]) -> List[ContextManager[Any]]:
         modes: List[ContextManager[Any]] = []
         on_cpu = self._device_type == "cpu"
@@ -153,10 +172,8 @@ class Engine:
             modes.append(torch.random.fork_rng(devices=devices))
         if not on_cpu:
             modes.append(self.layout.device)
-        # Half on a CPU looks at operators after composites are taken apart, as no_grad shows them.
-        modes.append(
-            torch.no_grad() if self.program.uses_half and on_cpu else torch.inference_mode()
-        )
+        apart = (self.program.uses_half and on_cpu) or self._sees_operators()
+        modes.append(torch.no_grad() if apart else torch.inference_mode())
         if self.program.uses_half:
             modes += [half.HalfRounding()] if on_cpu else []  # type: ignore[no-untyped-call]
             modes.append(half.InputDtype())

@@ -15,6 +15,7 @@ from torch import nn
 
 from . import calls, capture, memory, microbatch, settings, user_model
 from ._logging import logger
+from .anchored import Anchored
 from .arguments import (
     Arguments,
     bind_arguments,
@@ -46,7 +47,7 @@ from .structure import flatten, map_tensors
 from .timing import Ticks
 
 
-class PoplarExecutor(Attachment, Files, Figures):
+class PoplarExecutor(Anchored, Attachment, Files, Figures):
     """A model compiled for the device, here the host. Made by `inferenceModel`."""
 
     _training = False
@@ -78,6 +79,7 @@ class PoplarExecutor(Attachment, Files, Figures):
         self._warned: Set[str] = set()
         self._rng = [self._first_seed(), 0]
         self._tensors: List[torch.Tensor] = []  # the host's, of the model that is compiled
+        self._anchored_values: Dict[str, torch.Tensor] = {}
         self._versions: Dict[user_model.Wrapping, int] = {}  # of the weights on the device
 
     def _own_options(self, options: Options) -> Options:
@@ -144,7 +146,7 @@ class PoplarExecutor(Attachment, Files, Figures):
 
     def destroy(self) -> None:
         """Drop the executable; the next call compiles again."""
-        self._executable = self._engine = self._tree = self._ticks = None
+        self._executable = self._engine = self._tree = self._ticks = self._anchors = None
         self._attached = False
 
     def _prepare(self, args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> Arguments:
@@ -155,11 +157,6 @@ class PoplarExecutor(Attachment, Files, Figures):
         run_pre_compile_hooks()
         announce(self._options)
         start = time.perf_counter()
-        if self._options.anchored_tensors:
-            raise NotImplementedError(
-                f"anchorTensor({', '.join(map(repr, self._options.anchored_tensors))}):"
-                " poptorch_host cannot return intermediate tensors yet"
-            )
         sizes = [
             micro_batch_size(tensor.shape, self._options, training=self._training)
             for tensor in _all(arguments)
@@ -193,7 +190,9 @@ class PoplarExecutor(Attachment, Files, Figures):
         channels_last = device.type == "cpu" and any(p.dim() == 4 for p in tree.parameters())
         if channels_last:
             channels_last = self._channels_last(executable, tree, micro_batch)
-        self._engine = self._make_engine(executable, tree, Layout(device, channels_last))
+        engine = self._make_engine(executable, tree, Layout(device, channels_last))
+        self._anchor(engine, executable)
+        self._engine = engine
         self._executable, self._tree = executable, tree
         self._tensors = [*self._model.parameters(), *self._model.buffers()]
 
@@ -243,12 +242,17 @@ class PoplarExecutor(Attachment, Files, Figures):
                 ticks = Ticks(ticks.inputs, ticks.outputs)
                 blocks = self._run_blocks(tensors, _all(given), ticks)
         self._ticks = ticks
+        if self._anchors is not None:
+            synthetic = self._options.enable_synthetic_data
+            self._anchored_values = self._anchors.zeros() if synthetic else self._anchors.merged()
         return calls.merge_blocks(self._executable, blocks, self._plan)
 
     def _run_blocks(
         self, tensors: List[torch.Tensor], given: List[torch.Tensor], ticks: Ticks
     ) -> List[calls.Block]:
         assert self._executable is not None and self._engine is not None
+        if self._anchors is not None:
+            self._anchors.start()
         return calls.run_blocks(
             self._executable, self._engine, self._plan, tensors, given, self._next_seed, ticks
         )
@@ -267,6 +271,7 @@ class PoplarExecutor(Attachment, Files, Figures):
         before = self._engine
         layout = before.layout._replace(channels_last=False)
         self._engine = self._make_engine(self._executable, self._tree, layout)
+        self._anchor(self._engine, self._executable)
         kept = {name: torch.empty_like(tensor) for name, tensor in self._weights().items()}
         before.download(kept)
         self._engine.upload(kept)
@@ -283,18 +288,6 @@ class PoplarExecutor(Attachment, Files, Figures):
             "setOptimizer: this executor comes from poptorch.inferenceModel, which has no"
             " optimizer; call it on that of poptorch.trainingModel"
         )
-
-    def getTensorNames(self) -> List[str]:
-        """Names of the graph's tensors."""
-        assert self.isCompiled(), "Model must be compiled before calling getTensorNames"
-        raise NotImplementedError("getTensorNames: poptorch_host does not name graph tensors yet")
-
-    def getAnchoredTensor(self, short_name: str) -> torch.Tensor:
-        """The latest value of a tensor anchored with `Options.anchorTensor`."""
-        assert short_name in self._options.anchored_tensors, (
-            f"No tensor with name {short_name} found."
-        )
-        raise NotImplementedError("getAnchoredTensor: poptorch_host has no anchored tensors yet")
 
     def __getattr__(self, name: str) -> Any:
         """Anything else is the user model's."""

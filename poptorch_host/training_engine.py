@@ -102,11 +102,15 @@ class TrainingEngine(Engine):
         finally:
             replica.restore()
             self._cut_buffers(replica)
+        if self._anchors is not None:
+            self._anchors.take_gradients(self.trained)
         self._gradients.add(self.trained, self._update.optimizer.accum_type)
         if (index + 1) % self._update.micro_batches == 0:
             gradients = self._gradients.take(self._update.optimizer.loss_scaling)
             self.updated = True
             self._update.optimizer.step(self.trained, gradients)
+        if self._anchors is not None:
+            self._anchors.finish(replica.weights, self._update.optimizer.loss_scaling)
         return outputs
 
     def _copies(self, pristine: nn.Module, count: int) -> List[Replica]:

@@ -81,14 +81,3 @@ def test_compilation_time_needs_a_compilation_and_the_progress_bar() -> None:
     executor.compile(torch.ones(1))
     with pytest.raises(poptorch.Error, match="Please set showCompilationProgressBar"):
         executor.compilationTime()
-
-
-def test_anchored_tensors_come_later() -> None:
-    executor = poptorch.inferenceModel(nn.ReLU())
-    with pytest.raises(AssertionError, match="must be compiled before calling getTensorNames"):
-        executor.getTensorNames()
-    with pytest.raises(AssertionError, match=r"No tensor with name a found."):
-        executor.getAnchoredTensor("a")
-    anchoring = poptorch.Options().anchorTensor("a", "fc/MatMul:0")
-    with pytest.raises(NotImplementedError, match="anchorTensor"):
-        poptorch.inferenceModel(nn.ReLU(), anchoring)(torch.ones(1))
