@@ -7,6 +7,7 @@ from . import _impl as _impl
 from . import enums, environment, optim, options, profiling, testing
 from . import poptorch_core as poptorch_core
 from ._logging import logger, setLogLevel
+from .accessor import AsynchronousDataAccessor
 from .blocks import BeginBlock, Block, BlockFunction, removeBlocks
 from .checks import (
     ConfigFileError,
@@ -19,7 +20,7 @@ from .compile_hooks import registerPostCompileHook, registerPreCompileHook
 from .control_flow import cond, for_loop
 from .ctc import ctc_beam_search_decoder
 from .custom_ops import custom_op
-from .dataloader import AsynchronousDataAccessor, DataLoader
+from .dataloader import DataLoader
 from .device_internals import accessAttributes, getIpuTensorId, importPoptorchMetadataFromFile
 from .dynamic import dynamic_slice, dynamic_update
 from .enums import (

@@ -12,7 +12,7 @@ import torch
 
 from ._logging import logger
 from .checks import createPoptorchError
-from .structure import flatten, map_tensors, parser_of
+from .structure import flatten, in_order_of, map_tensors, parser_of
 
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 _HINT = (
@@ -140,19 +140,9 @@ def in_compiled_order(compiled: Arguments, call: Arguments) -> Arguments:
     Tensors are counted in that order. Keys are those of `compiled`, as `compare_arguments` checks.
     """
     return call._replace(
-        args=tuple(_in_order(compiled.args, call.args)),
-        kwargs=_in_order(compiled.kwargs, call.kwargs),
+        args=tuple(in_order_of(compiled.args, call.args)),
+        kwargs=in_order_of(compiled.kwargs, call.kwargs),
     )
-
-
-def _in_order(compiled: Any, value: Any) -> Any:
-    if isinstance(compiled, torch.Tensor) or parser_of(compiled) is not None:
-        return value
-    if isinstance(compiled, dict):
-        return {key: _in_order(first, value[key]) for key, first in compiled.items()}
-    if isinstance(compiled, (list, tuple)):
-        return [_in_order(first, item) for first, item in zip(compiled, value)]
-    return value
 
 
 def _take(parameter: inspect.Parameter, remaining: Dict[str, Any]) -> Any:

@@ -5,15 +5,19 @@ N samples, P processes, C combined batch = batch_size * DI * (R / G) * GA.
 
 from __future__ import annotations
 
-from typing import Any, Dict, Iterable, Iterator, List, Optional, Sized, Union
+import copy
+from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional
 
 import torch
 import torch.utils.data
 
 from ._logging import logger
+from .accessor import AsynchronousDataAccessor
 from .checks import check_options_type, createPoptorchError, micro_batches_per_call
 from .enums import DataLoaderMode
+from .joined_batches import JoinedBatches
 from .options import Options
+from .partition import PartitionSampler
 
 
 class DataLoader(torch.utils.data.DataLoader[Any]):
@@ -28,14 +32,18 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
         drop_last: yield no batch smaller than C.
         persistent_workers: None means whenever there are workers.
         auto_distributed_partitioning: False leaves the split over processes to the caller.
-        mode: only `DataLoaderMode.Sync` so far.
-        async_options, rebatched_worker_size: of the asynchronous modes; not read in `Sync`.
+        mode: Sync loads here; Async in a process that reads ahead; AsyncRebatched too, and that
+            process makes the batches of C out of smaller ones: fewer samples are dropped where
+            each worker of an iterable dataset has its own remainder. Async with
+            `drop_last=False` is rebatched whenever C > 1.
+        async_options: arguments of `AsynchronousDataAccessor`; not read in Sync.
+        rebatched_worker_size: samples fetched at a time in AsyncRebatched; None is one.
         batch_sampler: yields micro-batches of indices; they are joined to batches of C.
         kwargs: everything else that a torch DataLoader takes.
 
     Raises:
-        poptorch.Error: arguments that exclude each other.
-        NotImplementedError: an asynchronous mode.
+        poptorch.Error: arguments that exclude each other; the process cannot load.
+        AssertionError: sizes that do not fit together.
     """
 
     def __init__(
@@ -54,51 +62,63 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
         batch_sampler: Optional[Iterable[List[int]]] = None,
         **kwargs: Any,
     ) -> None:
+        self._accessor: Optional[AsynchronousDataAccessor] = None  # also if what follows raises
         check_options_type(options)
         options._freeze()
         micro_batches = micro_batches_per_call(options, training=True)
         iterable = isinstance(dataset, torch.utils.data.IterableDataset)
         partitioned = auto_distributed_partitioning and options.Distributed.numProcesses > 1
         self._options = options
-        self._combined_batch_size = None if batch_size is None else batch_size * micro_batches
-        if persistent_workers is None:
-            persistent_workers = num_workers > 0
-
+        self._drop_last = drop_last
         if batch_sampler is not None:
-            self._check_batch_sampler(batch_size, shuffle, partitioned)
-            inner = getattr(batch_sampler, "batch_size", None)
-            self._combined_batch_size = None if inner is None else inner * micro_batches
-            kwargs["batch_sampler"] = _JoinedBatches(batch_sampler, micro_batches, drop_last)
+            _check_batch_sampler(batch_size, shuffle, partitioned)
+            batch_size = getattr(batch_sampler, "batch_size", None)
         elif batch_size is None:
             assert not partitioned, (
                 "batch_size=None not allowed when using auto_distributed_partitioning."
             )
-            kwargs.update(batch_size=None, shuffle=bool(shuffle))
+        combined = None if batch_size is None else batch_size * micro_batches
+        self._combined_batch_size = combined
+        plan = _fetching(mode, combined, drop_last, rebatched_worker_size)
+        self._rebatched_size = plan.rebatched_size
+
+        if batch_sampler is not None:
+            assert rebatched_worker_size is None, (
+                "rebatched_worker_size excludes batch_sampler, whose batches are what is fetched"
+            )
+            if mode is not DataLoaderMode.AsyncRebatched:
+                batch_sampler = JoinedBatches(batch_sampler, micro_batches, drop_last)
+            kwargs["batch_sampler"] = batch_sampler
         else:
-            kwargs.update(batch_size=self._combined_batch_size, drop_last=drop_last)
+            kwargs["batch_size"] = plan.fetched
+            if plan.fetched is not None:
+                kwargs["drop_last"] = plan.drop_last
             if iterable:
                 assert not partitioned, (
                     "auto_distributed_partitioning not supported for IterableDataset"
                 )
-            elif partitioned:
-                self._check_partition(options, shuffle, kwargs.get("sampler"))
-                kwargs["sampler"] = _PartitionSampler(
-                    dataset, options, batch_size * micro_batches, bool(shuffle), drop_last
+            if partitioned:
+                _check_partition(options, shuffle, kwargs.get("sampler"))
+                assert combined is not None
+                kwargs["sampler"] = PartitionSampler(
+                    dataset, options, combined, bool(shuffle), drop_last
                 )
-            else:
+            elif not iterable or shuffle:  # torch says why an iterable dataset has no order to draw
                 kwargs["shuffle"] = bool(shuffle)
-        self._check_mode(mode, rebatched_worker_size)
         if iterable and num_workers > 0:
-            logger.warning(
-                "An IterableDataset with %d workers yields every sample once per worker, unless"
-                " the dataset asks torch.utils.data.get_worker_info() which part is its own",
-                num_workers,
-            )
-        if async_options is not None:
-            logger.info("async_options are not read in DataLoaderMode.Sync")
+            _warn_of_repeated_samples(dataset, num_workers, kwargs.get("worker_init_fn"))
         super().__init__(
-            dataset, num_workers=num_workers, persistent_workers=persistent_workers, **kwargs
+            dataset,
+            num_workers=num_workers,
+            persistent_workers=num_workers > 0
+            if persistent_workers is None
+            else persistent_workers,
+            **kwargs,
         )
+        if mode is not DataLoaderMode.Sync:
+            self._load_ahead(async_options or {})
+        elif async_options is not None:
+            logger.info("async_options are not read in DataLoaderMode.Sync")
 
     @property
     def combinedBatchSize(self) -> Optional[int]:
@@ -111,138 +131,104 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
         return self._options
 
     def terminate(self) -> None:
-        """Stop the workers; the next iteration starts new ones."""
+        """Stop the processes; also done at exit, and when nothing refers to the loader.
+
+        In Sync the next iteration starts new workers; an asynchronous loader is at its end.
+        """
+        if self._accessor is not None:
+            self._accessor.terminate()
         iterator = self._iterator  # torch keeps it for persistent workers only
         if iterator is not None and self.num_workers > 0:
             iterator._shutdown_workers()  # type: ignore[attr-defined]  # of the workers' iterator
         self._iterator = None
 
-    @staticmethod
-    def _check_batch_sampler(
-        batch_size: Optional[int], shuffle: Optional[bool], partitioned: bool
-    ) -> None:
-        if batch_size != 1 or shuffle:
-            raise createPoptorchError(
-                "`batch_sampler` option is mutually exclusive with batch_size, shuffle."
-            )
-        if partitioned:
-            raise createPoptorchError(
-                "`batch_sampler` option is mutually exclusive with"
-                " auto_distributed_partitioning=True."
-            )
-
-    @staticmethod
-    def _check_partition(options: Options, shuffle: Optional[bool], sampler: object) -> None:
-        if sampler is not None:
-            raise createPoptorchError(
-                "`sampler` option is mutually exclusive with auto_distributed_partitioning=True:"
-                " a sampler that knows the processes needs auto_distributed_partitioning=False."
-            )
-        assert not shuffle or options.exists("random_seed"), (
-            "When using auto_distributed_partitioning you must set poptorch.Options.randomSeed()"
-            " so that all processes draw the same order"
-        )
-
-    def _check_mode(self, mode: DataLoaderMode, rebatched_worker_size: Optional[int]) -> None:
-        assert isinstance(mode, DataLoaderMode), (
-            f"mode must be a poptorch.DataLoaderMode, got {type(mode)}"
-        )
-        combined = self._combined_batch_size
-        assert (
-            rebatched_worker_size is None or combined is None or (rebatched_worker_size <= combined)
-        ), (
-            f"rebatched_worker_size ({rebatched_worker_size}) must not be larger than the combined"
-            f" batch size ({combined})"
-        )
-        if mode is not DataLoaderMode.Sync:
-            raise NotImplementedError(
-                f"poptorch.DataLoader(mode={mode}) is not available in poptorch_host yet; use"
-                " mode=poptorch.DataLoaderMode.Sync, with num_workers to load ahead"
-            )
-
-
-class AsynchronousDataAccessor:
-    """Loads ahead in a process of its own; not on the host yet.
-
-    Raises:
-        NotImplementedError: always.
-    """
-
-    def __init__(self, dataset: object, *args: Any, **kwargs: Any) -> None:
-        raise NotImplementedError(
-            "poptorch.AsynchronousDataAccessor is not available in poptorch_host yet; iterate over"
-            " a poptorch.DataLoader in Sync mode, with num_workers to load ahead"
-        )
-
-
-class _JoinedBatches:
-    """A batch sampler that joins `count` micro-batches of another one."""
-
-    def __init__(self, micro_batches: Iterable[List[int]], count: int, drop_last: bool) -> None:
-        self._micro_batches = micro_batches
-        self._count = count
-        self._drop_last = drop_last
-
-    def __iter__(self) -> Iterator[List[int]]:
-        joined: List[int] = []
-        waiting = 0
-        for micro_batch in self._micro_batches:
-            joined += micro_batch
-            waiting += 1
-            if waiting == self._count:
-                yield joined
-                joined, waiting = [], 0
-        if joined and not self._drop_last:
-            yield joined
-
     def __len__(self) -> int:
-        assert isinstance(self._micro_batches, Sized)
-        length = len(self._micro_batches)
-        return length // self._count if self._drop_last else -(-length // self._count)
+        """Batches of one iteration."""
+        if self._rebatched_size is None or isinstance(self.batch_sampler, JoinedBatches):
+            return super().__len__()
+        if self.batch_size is None:  # micro-batches of a batch sampler
+            micro_batches = micro_batches_per_call(self._options, training=True)
+            return len(JoinedBatches(self.batch_sampler or [], micro_batches, self._drop_last))
+        iterable = isinstance(self.dataset, torch.utils.data.IterableDataset)
+        counted = self.dataset if iterable else self.sampler
+        samples = len(counted)  # type: ignore[arg-type]  # its TypeError says what has no length
+        whole, rest = divmod(samples, self._rebatched_size)
+        return whole + (rest > 0 and not self._drop_last)
 
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # torch names its own class
+        return super().__iter__() if self._accessor is None else iter(self._accessor)
 
-class _PartitionSampler(torch.utils.data.Sampler[int]):
-    """The indices of one process: a contiguous part of the data, or of a common permutation.
-
-    With drop_last all processes get `C * (N // (C * P))` samples. What is left over is at the end
-    on even epochs and at the beginning on odd ones, so every sample is seen in two epochs. Without
-    drop_last the first N % P processes get one sample more.
-    """
-
-    def __init__(
-        self,
-        dataset: Union[torch.utils.data.Dataset[Any], Sized],
-        options: Options,
-        combined_batch_size: int,
-        shuffle: bool,
-        drop_last: bool,
-    ) -> None:
-        assert isinstance(dataset, Sized), (
-            "auto_distributed_partitioning needs a dataset with a length"
+    def _load_ahead(self, async_options: Dict[str, Any]) -> None:
+        assert "rebatched_size" not in async_options, (
+            "rebatched_size in async_options is chosen by the DataLoader: leave it out, and use"
+            " mode=poptorch.DataLoaderMode.AsyncRebatched to rebatch"
         )
-        processes, process = options.Distributed.numProcesses, options.Distributed.processId
-        self._samples = len(dataset)
-        if drop_last:
-            length = combined_batch_size * (self._samples // (combined_batch_size * processes))
-            self._start, self._stop = process * length, (process + 1) * length
-            self._left_over = self._samples - processes * length
-        else:
-            length, more = divmod(self._samples, processes)
-            self._start = process * length + min(process, more)
-            self._stop = self._start + length + (process < more)
-            self._left_over = 0
-        self._seed = options.random_seed if shuffle else None
-        self._epoch = 0
+        # The process iterates over a copy that loads by itself. It also keeps the accessor from
+        # referring to this loader, so that the process stops as soon as the loader is forgotten.
+        loading = copy.copy(self)
+        self._accessor = AsynchronousDataAccessor(
+            loading, **async_options, rebatched_size=self._rebatched_size
+        )
 
-    def __iter__(self) -> Iterator[int]:
-        epoch, self._epoch = self._epoch, self._epoch + 1
-        shift = self._left_over if epoch % 2 else 0
-        part = range(self._start + shift, self._stop + shift)
-        if self._seed is None:
-            return iter(part)
-        generator = torch.Generator().manual_seed(self._seed + epoch)
-        order: List[int] = torch.randperm(self._samples, generator=generator).tolist()
-        return iter([order[i] for i in part])
 
-    def __len__(self) -> int:
-        return self._stop - self._start
+class _Fetching(NamedTuple):
+    """What torch's loader fetches at a time, and what the process makes of it."""
+
+    fetched: Optional[int]
+    drop_last: bool
+    rebatched_size: Optional[int]
+
+
+def _fetching(
+    mode: DataLoaderMode, combined: Optional[int], drop_last: bool, worker_size: Optional[int]
+) -> _Fetching:
+    assert isinstance(mode, DataLoaderMode), (
+        f"mode must be a poptorch.DataLoaderMode, got {type(mode)}"
+    )
+    assert worker_size is None or combined is None or worker_size <= combined, (
+        f"rebatched_worker_size ({worker_size}) must not be larger than the combined batch size"
+        f" ({combined})"
+    )
+    if mode is DataLoaderMode.AsyncRebatched:
+        if combined is not None:
+            return _Fetching(worker_size or 1, False, combined)
+        logger.info("AsyncRebatched: the dataset makes the batches, there is nothing to rebatch")
+    if mode is DataLoaderMode.Async and not drop_last and combined not in (None, 1):
+        return _Fetching(combined, False, combined)
+    return _Fetching(combined, drop_last, None)
+
+
+def _check_batch_sampler(
+    batch_size: Optional[int], shuffle: Optional[bool], partitioned: bool
+) -> None:
+    if batch_size != 1 or shuffle:
+        raise createPoptorchError(
+            "`batch_sampler` option is mutually exclusive with batch_size, shuffle."
+        )
+    if partitioned:
+        raise createPoptorchError(
+            "`batch_sampler` option is mutually exclusive with auto_distributed_partitioning=True."
+        )
+
+
+def _check_partition(options: Options, shuffle: Optional[bool], sampler: object) -> None:
+    if sampler is not None:
+        raise createPoptorchError(
+            "`sampler` option is mutually exclusive with auto_distributed_partitioning=True:"
+            " a sampler that knows the processes needs auto_distributed_partitioning=False."
+        )
+    assert not shuffle or options.exists("random_seed"), (
+        "When using auto_distributed_partitioning you must set poptorch.Options.randomSeed()"
+        " so that all processes draw the same order"
+    )
+
+
+def _warn_of_repeated_samples(dataset: object, num_workers: int, init: object) -> None:
+    """Warn unless the samples are visibly shared out among the workers."""
+    code = getattr(getattr(type(dataset), "__iter__", None), "__code__", None)
+    if init is None and "get_worker_info" not in getattr(code, "co_names", ()):
+        logger.warning(
+            "An IterableDataset with %d workers yields every sample once per worker, unless"
+            " the dataset asks torch.utils.data.get_worker_info() which part is its own",
+            num_workers,
+        )

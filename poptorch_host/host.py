@@ -40,6 +40,7 @@ def configure(
     operators: object = _KEEP,
     threads: object = _KEEP,
     keep_memory: object = _KEEP,
+    loader_buffers: object = _KEEP,
 ) -> Settings:
     """Change how executors that compile from now on run; what is left out stays.
 
@@ -51,6 +52,8 @@ def configure(
         threads: CPU threads, or None for torch's choice; acts at once, on all of torch.
         keep_memory: whether glibc keeps big freed blocks; cannot be taken back in a process where
             an executor has compiled.
+        loader_buffers: "copied" elements of asynchronous loaders belong to the caller; "reused"
+            ones are views of shared memory, valid until the next element, as in PopTorch.
 
     Returns:
         the settings before, for `configure(**dataclasses.asdict(before))`.
@@ -65,6 +68,7 @@ def configure(
         "operators": operators,
         "threads": threads,
         "keep_memory": keep_memory,
+        "loader_buffers": loader_buffers,
     }
     before = settings.current()
     settings.change({name: value for name, value in given.items() if value is not _KEEP})

@@ -15,6 +15,7 @@ _CHOICES = {
     "schedule": ("sequential",),
     "engine": ("eager", "compile"),
     "operators": ("refuse", "report"),
+    "loader_buffers": ("copied", "reused"),
 }
 
 
@@ -34,6 +35,8 @@ class Settings:
     """CPU threads; None leaves torch's choice."""
     keep_memory: bool = True
     """Let the C library keep big freed blocks instead of returning them to the system each time."""
+    loader_buffers: str = "copied"
+    """Elements of asynchronous loaders: copied, or reused (views that the next one overwrites)."""
 
     def __post_init__(self) -> None:
         for name, choices in _CHOICES.items():
@@ -57,7 +60,7 @@ def from_environment(environment: Mapping[str, str]) -> Settings:
         ValueError: a variable has a value its setting does not take.
     """
     values = {}
-    for name in ("device", "schedule", "engine", "operators", "threads", "keep_memory"):
+    for name in (field.name for field in dataclasses.fields(Settings)):
         text = environment.get(f"POPTORCH_HOST_{name.upper()}")
         if text:
             values[name] = _parse(name, text)

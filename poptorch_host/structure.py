@@ -61,6 +61,17 @@ def registerGeometricCustomArgParsers() -> None:
         )
 
 
+def registered_parsers() -> Dict[type, ICustomArgParser]:
+    """A copy of what `registerCustomArgParser` was given."""
+    return dict(_PARSERS)
+
+
+def replace_parsers(parsers: Dict[type, ICustomArgParser]) -> None:
+    """Use exactly these parsers, in a process that is started with them."""
+    _PARSERS.clear()
+    _PARSERS.update(parsers)
+
+
 def parser_of(value: object) -> Optional[ICustomArgParser]:
     """The parser registered for the type of `value`, or for its nearest base."""
     for base in type(value).__mro__:
@@ -114,6 +125,20 @@ def rebuild(structure: Any, tensors: Iterator[torch.Tensor]) -> Any:
 def map_tensors(structure: Any, function: Callable[[torch.Tensor], torch.Tensor]) -> Any:
     """The structure with `function` applied to each tensor."""
     return rebuild(structure, iter([function(tensor) for tensor in flatten(structure)]))
+
+
+def in_order_of(first: Any, value: Any) -> Any:
+    """The structure `value` with the items of mappings in the order in which `first` has them.
+
+    Keys are those of `first`; sequences become lists.
+    """
+    if isinstance(first, torch.Tensor) or parser_of(first) is not None:
+        return value
+    if isinstance(first, dict):
+        return {key: in_order_of(member, value[key]) for key, member in first.items()}
+    if isinstance(first, (list, tuple)):
+        return [in_order_of(one, item) for one, item in zip(first, value)]
+    return value
 
 
 def _tensors(structure: object) -> Iterator[torch.Tensor]:

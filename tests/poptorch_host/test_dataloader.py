@@ -6,7 +6,13 @@ from typing import Any, Iterator, List
 
 import pytest
 import torch
-from torch.utils.data import BatchSampler, IterableDataset, SequentialSampler, TensorDataset
+from torch.utils.data import (
+    BatchSampler,
+    IterableDataset,
+    SequentialSampler,
+    TensorDataset,
+    get_worker_info,
+)
 
 import poptorch_host as poptorch
 
@@ -34,6 +40,14 @@ class Counting(IterableDataset):  # type: ignore[type-arg]  # of ints
 
     def __iter__(self) -> Iterator[int]:
         return iter(range(3))
+
+
+class Sharing(Counting):
+    """Gives each worker its own part."""
+
+    def __iter__(self) -> Iterator[int]:
+        worker = get_worker_info()
+        return iter(range(3) if worker is None else range(worker.id, 3, worker.num_workers))
 
 
 # ---- 1.8: batches --------------------------------------------------------------------------------
@@ -202,19 +216,38 @@ def unseeded() -> poptorch.Options:
         ),
         ({"options": {}}, poptorch.Error, "Invalid type: 'options' is of type"),
         (
-            {"mode": poptorch.DataLoaderMode.Async},
-            NotImplementedError,
-            r"mode=DataLoaderMode\.Async.*DataLoaderMode\.Sync",
-        ),
-        (
             {"mode": poptorch.DataLoaderMode.AsyncRebatched, "rebatched_worker_size": 3},
             AssertionError,
             r"rebatched_worker_size \(3\) must not be larger than the combined batch size \(1\)",
         ),
         (
-            {"mode": poptorch.DataLoaderMode.AsyncRebatched, "rebatched_worker_size": 1},
-            NotImplementedError,
-            r"DataLoaderMode\.AsyncRebatched",
+            {
+                "mode": poptorch.DataLoaderMode.AsyncRebatched,
+                "batch_size": 2,
+                "async_options": {"rebatched_size": 2},
+            },
+            AssertionError,
+            "rebatched_size in async_options",
+        ),
+        (
+            {"mode": poptorch.DataLoaderMode.AsyncRebatched},
+            AssertionError,
+            "rebatched_size must be None or greater than 1, got 1",
+        ),
+        (
+            {
+                "mode": poptorch.DataLoaderMode.AsyncRebatched,
+                "batch_sampler": [[0, 1]],
+                "rebatched_worker_size": 1,
+            },
+            AssertionError,
+            "rebatched_worker_size excludes batch_sampler",
+        ),
+        ({"mode": "Async"}, AssertionError, "mode must be a poptorch.DataLoaderMode"),
+        (
+            {"dataset": Counting(), "shuffle": True},
+            ValueError,
+            "IterableDataset: expected unspecified shuffle option",
         ),
     ],
 )
@@ -230,6 +263,8 @@ def test_workers_of_an_iterable_dataset_are_warned_about(
     poptorch.DataLoader(poptorch.Options(), Counting(), num_workers=2)
     assert "get_worker_info" in caplog.text
     caplog.clear()
+    poptorch.DataLoader(poptorch.Options(), Counting(), num_workers=2, worker_init_fn=print)
+    poptorch.DataLoader(poptorch.Options(), Sharing(), num_workers=2)
     loader = poptorch.DataLoader(poptorch.Options(), Counting())
     assert [batch.tolist() for batch in loader] == [[0], [1], [2]]
     assert caplog.text == ""
