@@ -10,7 +10,6 @@ from __future__ import annotations
 import copy
 import os
 import pickle
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Dict, List, NamedTuple, NoReturn, Optional, Tuple, Union
@@ -22,11 +21,12 @@ from .arguments import Arguments
 from .checks import createPoptorchError
 from .options import Options
 from .program import Program
+from .whole_file import write_whole
 
 PathLike = Union[str, os.PathLike]  # type: ignore[type-arg]  # not subscriptable on Python 3.8
 
 FORMAT = "poptorch_host executable"
-VERSION = 2
+VERSION = 3
 """Raised whenever a record of before could no longer be read."""
 DIRECTORY_FILE = "model.poptorch"
 """Name of the file in a directory that was given instead of a file."""
@@ -52,6 +52,8 @@ class Executable:
     """Of a whole call, with meta tensors."""
     sizes: List[Optional[int]]
     """Micro-batch size of each input tensor, None for a scalar."""
+    channels_last: Optional[bool] = None
+    """Whether `forward` takes channels-last tensors; None if nobody asked."""
 
     def save(
         self,
@@ -74,13 +76,13 @@ class Executable:
             "version": VERSION,
             "executable": self,
             "options": copy.deepcopy(options),
-            "options_key": _options_key(options),
+            "options_key": options_key(options),
             "model": model if export_model else None,
             "optimizer": optimizer if export_model else None,
             "model_key": _model_key(model),
             "rng_state": rng_state,
         }
-        _write(_file_of(path), record)
+        write_whole(_file_of(path), lambda stream: torch.save(record, stream))
 
     @staticmethod
     def load_for(
@@ -97,7 +99,7 @@ class Executable:
         except AssertionError as error:
             raise createPoptorchError(str(error)) from error
         _check_same(name, "another model", record["model_key"], _model_key(model))
-        _check_same(name, "other options", record["options_key"], _options_key(options))
+        _check_same(name, "other options", record["options_key"], options_key(options))
         return record["executable"], record["rng_state"]
 
     @staticmethod
@@ -122,7 +124,7 @@ class Executable:
         options = record["options"]
         if edit_options is not None:
             edit_options(options)
-            _check_same(name, "other options", record["options_key"], _options_key(options))
+            _check_same(name, "other options", record["options_key"], options_key(options))
         return Stored(
             record["executable"],
             record["model"],
@@ -146,18 +148,6 @@ class Stored(NamedTuple):
 def _file_of(path: PathLike) -> Path:
     path = Path(path)
     return path / DIRECTORY_FILE if path.is_dir() else path
-
-
-def _write(path: Path, record: Dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=str(path.parent), prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            torch.save(record, stream)
-        os.replace(temporary, str(path))
-    except BaseException:
-        os.unlink(temporary)
-        raise
 
 
 def _read(path: Path) -> Dict[str, Any]:
@@ -184,7 +174,7 @@ def _model_key(model: nn.Module) -> Dict[str, str]:
     return {name: f"{tuple(t.shape)} {t.dtype}" for name, t in tensors.items()}
 
 
-def _options_key(options: Options) -> Dict[str, str]:
+def options_key(options: Options) -> Dict[str, str]:
     """What must be equal of the options: all that changes a graph."""
     values = options.toDict()
     for free in _FREE_OPTIONS:

@@ -13,7 +13,7 @@ from typing import Any, Callable, Dict, List, Optional, Set, Tuple, Union
 import torch
 from torch import nn
 
-from . import calls, capture, memory, microbatch, settings, user_model
+from . import calls, capture, executable_cache, memory, microbatch, settings, user_model
 from ._logging import logger
 from .anchored import Anchored
 from .arguments import (
@@ -164,6 +164,22 @@ class PoplarExecutor(Anchored, Attachment, Files, Figures):
         micro_batch = _map(arguments, _first_blocks(sizes))
         with user_model.plain_tensors(self._model):
             pristine = self._snapshot()
+            shapes = _map(arguments, _shape_only)
+            executable = self._find(pristine, shapes, micro_batch, sizes)
+            self._take(executable, pristine, micro_batch)
+        self._compile_seconds = time.perf_counter() - start
+        run_post_compile_hooks()
+
+    def _find(
+        self,
+        pristine: nn.Module,
+        arguments: Arguments,
+        micro_batch: Arguments,
+        sizes: List[Optional[int]],
+    ) -> Executable:
+        """An executable from the cache, or captured."""
+
+        def captured() -> Executable:
             program = capture.capture(
                 self._model,
                 micro_batch,
@@ -171,10 +187,19 @@ class PoplarExecutor(Anchored, Attachment, Files, Figures):
                 report_only=settings.current().operators == "report",
                 training=self._training,
             )
-            executable = Executable(program, _map(arguments, _shape_only), sizes)
-            self._take(executable, pristine, micro_batch)
-        self._compile_seconds = time.perf_counter() - start
-        run_post_compile_hooks()
+            executable = Executable(program, arguments, sizes)
+            self._layout(executable, pristine, micro_batch)
+            return executable
+
+        folder = executable_cache.folder_of(self._options)
+        if folder is None:
+            return captured()
+
+        def key() -> str:
+            mine = self._options
+            return executable_cache.key_of(self._model, arguments, mine, training=self._training)
+
+        return executable_cache.ExecutableCache(folder).get(self._model, key, captured)
 
     def _snapshot(self) -> nn.Module:
         """The module tree as it is now, around the same tensors."""
@@ -184,17 +209,26 @@ class PoplarExecutor(Anchored, Attachment, Files, Figures):
     def _take(self, executable: Executable, tree: nn.Module, micro_batch: Arguments) -> None:
         """Make an engine for an executable; without one there is no executable either."""
         now = settings.current()
-        device = torch.device(now.device)
-        if device.type == "cpu" and now.keep_memory:
+        folder = executable_cache.folder_of(self._options)
+        if now.engine == "compile" and folder is not None:
+            executable_cache.direct_inductor(folder)
+        if torch.device(now.device).type == "cpu" and now.keep_memory:
             memory.keep_big_blocks()
-        channels_last = device.type == "cpu" and any(p.dim() == 4 for p in tree.parameters())
-        if channels_last:
-            channels_last = self._channels_last(executable, tree, micro_batch)
-        engine = self._make_engine(executable, tree, Layout(device, channels_last))
+        layout = self._layout(executable, tree, micro_batch)
+        engine = self._make_engine(executable, tree, layout)
         self._anchor(engine, executable)
         self._engine = engine
         self._executable, self._tree = executable, tree
         self._tensors = [*self._model.parameters(), *self._model.buffers()]
+
+    def _layout(self, executable: Executable, tree: nn.Module, micro_batch: Arguments) -> Layout:
+        """Where tensors are kept; a question of the executable is asked once."""
+        device = torch.device(settings.current().device)
+        if device.type != "cpu" or all(p.dim() != 4 for p in tree.parameters()):
+            return Layout(device, False)
+        if executable.channels_last is None:
+            executable.channels_last = self._channels_last(executable, tree, micro_batch)
+        return Layout(device, executable.channels_last)
 
     def _channels_last(
         self, executable: Executable, tree: nn.Module, micro_batch: Arguments
