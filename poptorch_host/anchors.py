@@ -91,9 +91,9 @@ class Anchors:
             if name in self._wanted:
                 self._latest[name] = compute().detach().clone()
 
-        with names.naming(names.Namer(take, modules=self._modules)):
-            with _Watch():  # type: ignore[no-untyped-call]  # as half.py
-                yield
+        namer = names.Namer(take, modules=self._modules)
+        with names.naming(namer), _Watch():  # type: ignore[no-untyped-call]  # as half.py
+            yield
 
     def take_gradients(self, trained: Mapping[str, nn.Parameter]) -> None:
         """After the way back of one micro-batch: `.grad` is this micro-batch's alone."""

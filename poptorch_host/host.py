@@ -41,6 +41,7 @@ def configure(
     threads: object = _KEEP,
     keep_memory: object = _KEEP,
     loader_buffers: object = _KEEP,
+    strict: object = _KEEP,
 ) -> Settings:
     """Change how executors that compile from now on run; what is left out stays.
 
@@ -54,6 +55,8 @@ def configure(
             an executor has compiled.
         loader_buffers: "copied" elements of asynchronous loaders belong to the caller; "reused"
             ones are views of shared memory, valid until the next element, as in PopTorch.
+        strict: whether defects of PopTorch 3.4 that are mended here are repeated: AdamW's
+            bias_correction=False has no effect.
 
     Returns:
         the settings before, for `configure(**dataclasses.asdict(before))`.
@@ -69,6 +72,7 @@ def configure(
         "threads": threads,
         "keep_memory": keep_memory,
         "loader_buffers": loader_buffers,
+        "strict": strict,
     }
     before = settings.current()
     settings.change({name: value for name, value in given.items() if value is not _KEEP})

@@ -37,6 +37,8 @@ class Settings:
     """Let the C library keep big freed blocks instead of returning them to the system each time."""
     loader_buffers: str = "copied"
     """Elements of asynchronous loaders: copied, or reused (views that the next one overwrites)."""
+    strict: bool = False
+    """Repeat defects of PopTorch 3.4 that are mended else: AdamW's bias_correction is not read."""
 
     def __post_init__(self) -> None:
         for name, choices in _CHOICES.items():
@@ -83,7 +85,7 @@ def _parse(name: str, text: str) -> object:
         if not text.isdigit():
             raise ValueError(f"{variable} must be a positive number, got {text!r}")
         return int(text)
-    if name == "keep_memory":
+    if name in ("keep_memory", "strict"):
         if text not in ("0", "1"):
             raise ValueError(f"{variable} must be 0 or 1, got {text!r}")
         return text == "1"

@@ -14,12 +14,14 @@ from torch import nn
 from . import settings
 from ._logging import logger
 from .arguments import Arguments
+from .checks import createPoptorchError
 from .engine import Engine, Layout
 from .enums import MeanReductionStrategy, OutputMode, ReductionType
 from .executable import Executable
 from .executor import PoplarExecutor
 from .optim.converted import Converted, convert
 from .optim.device import DeviceOptimizer
+from .optim.loss_scale import LossScale
 from .optim.optimizer import Optimizer
 from .optim.replacement import check_replacement
 from .options import Options
@@ -97,7 +99,8 @@ class TrainingExecutor(PoplarExecutor):
 
     def _convert(self, optimizer: torch.optim.Optimizer) -> Converted:
         names = {id(weight): name for name, weight in self._model.named_parameters()}
-        return convert(optimizer, names, self._tell)
+        adapts = self._options.Training.auto_loss_scaling
+        return convert(optimizer, names, self._tell, adapts_scale=adapts)
 
     def _tell(self, kind: str, text: str) -> None:
         if kind not in self._told:
@@ -116,6 +119,7 @@ class TrainingExecutor(PoplarExecutor):
             return
         assert self._on_device is not None and isinstance(self._engine, TrainingEngine)
         unknown, missing = self._on_device.load(optimizer._kept_state, self._engine.trained)
+        self._on_device.load_parameters(optimizer._kept_parameters)
         if unknown:
             logger.warning("Optimizer state of no weight of this model is ignored: %s", unknown)
         if missing:
@@ -140,13 +144,28 @@ class TrainingExecutor(PoplarExecutor):
         accumulation = self._options.Training.gradient_accumulation
         if getattr(self._optimizer, "host_state_is_dirty", False):
             self._converted = self._convert(self._optimizer)  # with the attributes that were loaded
-        self._on_device = DeviceOptimizer(self._converted, accumulates=accumulation > 1)
+        self._on_device = DeviceOptimizer(
+            self._converted, accumulates=accumulation > 1, scale=self._loss_scale(tree)
+        )
         try:
             super()._take(executable, tree, micro_batch)
         except BaseException:
             self._on_device = None
             raise
         self._attach_optimizer(self._optimizer)
+
+    def _loss_scale(self, tree: nn.Module) -> Optional[LossScale]:
+        """What automatic loss scaling needs, None without it."""
+        if not self._options.Training.auto_loss_scaling:
+            return None
+        trained = [weight for weight in tree.parameters() if weight.requires_grad]
+        if all(weight.dtype != torch.float16 for weight in trained):
+            raise createPoptorchError(
+                "Training.setAutomaticLossScaling(True): no gradient tensors of type fp16 were"
+                " found to track. It needs a model with half weights: call model.half() before"
+                " trainingModel, or leave it off"
+            )
+        return LossScale()
 
     def _channels_last(
         self, executable: Executable, tree: nn.Module, micro_batch: Arguments

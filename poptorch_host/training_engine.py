@@ -104,6 +104,7 @@ class TrainingEngine(Engine):
             self._cut_buffers(replica)
         if self._anchors is not None:
             self._anchors.take_gradients(self.trained)
+        self._update.optimizer.track(self.trained)
         self._gradients.add(self.trained, self._update.optimizer.accum_type)
         if (index + 1) % self._update.micro_batches == 0:
             gradients = self._gradients.take(self._update.optimizer.loss_scaling)

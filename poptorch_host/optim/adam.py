@@ -69,7 +69,8 @@ class AdamW(Optimizer, torch.optim.AdamW):
     """torch.optim.AdamW (decoupled weight decay) with loss scaling and clipping.
 
     Args:
-        bias_correction: PopTorch documents the flag, and up to 3.4 computes as if it were True.
+        bias_correction: PopTorch documents the flag, and up to 3.4 computes as if it were True;
+            so does `host.configure(strict=True)`.
 
     The other arguments are those of `Adam`.
 

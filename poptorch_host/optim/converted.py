@@ -12,6 +12,7 @@ from typing import Any, Callable, Dict, Mapping, Tuple, Type
 
 import torch
 
+from .. import settings
 from .adam import Adam, AdamW
 from .lamb import LAMB
 from .optimizer import Optimizer
@@ -98,8 +99,7 @@ class Converted:
     @property
     def forces_running_mean(self) -> bool:
         """Half accumulators cannot hold a sum that is divided at the end."""
-        combined = self.kind == "SGD" and self.structure["use_combined_accum"]
-        return self.accum_type == torch.float16 and not combined
+        return self.accum_type == torch.float16
 
     def values(self, group: int) -> Dict[str, Any]:
         """What an update rule reads."""
@@ -111,12 +111,15 @@ def convert(
     optimizer: torch.optim.Optimizer,
     names: Mapping[int, str],
     warn: Callable[[str, str], None],
+    *,
+    adapts_scale: bool = False,
 ) -> Converted:
     """Take the snapshot.
 
     Args:
         names: of the model's parameters, by `id`.
         warn: called with a kind of warning and its text.
+        adapts_scale: automatic loss scaling is on, which makes loss_scaling variable.
 
     Raises:
         AssertionError: an optimizer of another type, or RMSprop groups that differ in `centered`.
@@ -133,7 +136,16 @@ def convert(
     group = {*_GROUP[kind], "centered"} if kind == "RMSprop" else {*_GROUP[kind]}
     warn_of_unexpected(optimizer, own, group, warn)
     structure = _structure(kind, optimizer)
+    if structure.get("second_order_momentum_accum_type") == torch.float16:
+        warn(
+            "second_order_momentum_accum_type",
+            "second_order_momentum_accum_type=torch.float16 is risky: squares of gradients below"
+            " 2e-4 are zero in half",
+        )
     wide = {name: _wide(optimizer, name) for name in _WIDE}
+    if adapts_scale:
+        wide["loss_scaling"] = Value(wide["loss_scaling"].value, False)
+    combined = bool(structure.get("use_combined_accum"))
     loss, velocity = wide["loss_scaling"].value, wide["velocity_scaling"].value
     if isinstance(optimizer, SGD) and not optimizer.use_combined_accum and loss != velocity:
         warn(
@@ -141,6 +153,8 @@ def convert(
             f"velocity_scaling={velocity} is ignored: it is loss_scaling={loss} unless"
             " use_combined_accum=True",
         )
+    if not combined:
+        wide["velocity_scaling"] = wide["loss_scaling"]
     members = tuple(
         tuple(names[id(weight)] for weight in group["params"] if id(weight) in names)
         for group in optimizer.param_groups
@@ -156,7 +170,7 @@ def convert(
         members=members,
         wide=wide,
         structure=structure,
-        accum_type=getattr(optimizer, "accum_type", torch.float32),
+        accum_type=torch.float32 if combined else getattr(optimizer, "accum_type", torch.float32),
         max_grad_norm=float(getattr(optimizer, "max_grad_norm", math.inf)),
     )
 
@@ -179,6 +193,10 @@ def _structure(kind: str, optimizer: torch.optim.Optimizer) -> Dict[str, Any]:
         raise ValueError("Only non-amsgrad Adam/AdamW optimizers are supported.")
     defaults = _STRUCTURE[kind] if kind == "SGD" else {**_STRUCTURE[kind], **_MOMENT_TYPES}
     values = {name: getattr(optimizer, name, default) for name, default in defaults.items()}
+    if values.get("use_combined_accum"):  # one tensor, which is float32
+        values["velocity_accum_type"] = torch.float32
+    if kind == "AdamW" and settings.current().strict:
+        values["bias_correction"] = True
     if kind == "RMSprop":
         centered = {bool(group["centered"]) for group in groups}
         assert len(centered) == 1, "All parameter groups must have the same value for 'centered'"

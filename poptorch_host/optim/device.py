@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Dict, Iterator, List, Mapping, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple
 
 import torch
 from torch import nn
 
+from .._logging import logger
 from .converted import Converted
+from .loss_scale import NAME, LossScale
 from .rules import RULES, State
 
 _MOMENT_TYPE = {
@@ -24,15 +26,19 @@ SEPARATOR = "___"
 class DeviceOptimizer:
     """Updates weights as the converted optimizer says."""
 
-    def __init__(self, converted: Converted, *, accumulates: bool) -> None:
+    def __init__(
+        self, converted: Converted, *, accumulates: bool, scale: Optional[LossScale] = None
+    ) -> None:
         """Start without state.
 
         Args:
             converted: replaced by assignment when the program sets another optimizer.
             accumulates: more than one micro-batch per update and replica.
+            scale: for automatic loss scaling.
         """
         self.converted = converted
         self._accumulates = accumulates
+        self._scale = scale
         self._states: Dict[str, State] = {}
 
     @property
@@ -42,8 +48,14 @@ class DeviceOptimizer:
 
     @property
     def loss_scaling(self) -> float:
-        """Factor of the loss that is differentiated."""
-        return self.converted.loss_scaling
+        """Factor of the loss that is differentiated: PopART's finalLossScale."""
+        factor = 1.0 if self._scale is None else self._scale.factor
+        return self.converted.loss_scaling * factor
+
+    def track(self, weights: Mapping[str, nn.Parameter]) -> None:
+        """Let automatic loss scaling see the gradients of one micro-batch, still scaled."""
+        if self._scale is not None:
+            self._scale.track(w.grad for w in weights.values() if w.grad is not None)
 
     @torch.no_grad()
     def step(
@@ -51,10 +63,19 @@ class DeviceOptimizer:
     ) -> None:
         """Update the weights that have a gradient and belong to a group.
 
+        Under automatic loss scaling gradients that overflowed change nothing but the scale.
+
         Args:
             gradients: float32, reduced and without loss scaling, by the weights' names; changed.
         """
         present = [(group, name) for group, name in self._members() if name in gradients]
+        if self._scale is not None:
+            finite = all(bool(gradients[name].isfinite().all()) for _, name in present)
+            used = self.loss_scaling
+            self._scale.update(self.converted.loss_scaling)
+            if not finite:
+                logger.debug("gradients overflow at loss scale %s: no update", used)
+                return
         self._clip([gradients[name] for _, name in present])
         rule = RULES[self.converted.kind]
         values = [self._values(group) for group in range(len(self.converted.groups))]
@@ -96,9 +117,16 @@ class DeviceOptimizer:
         expected = [name for _, name in self._members() if name in weights]
         return unknown, [name for name in expected if tensors and name not in given]
 
+    def load_parameters(self, values: Mapping[str, torch.Tensor]) -> None:
+        """Of what `parameters` gives, take what the device changes by itself."""
+        if self._scale is not None and NAME in values:
+            self._scale.factor = float(values[NAME])
+
     def parameters(self) -> Dict[str, torch.Tensor]:
         """The values that updates read, by PopART's names: `learningRate___specific___<weight>`."""
-        found = {"lossScaling_FLOAT": torch.tensor(self.loss_scaling)}
+        found = {"lossScaling_FLOAT": torch.tensor(self.converted.loss_scaling)}
+        if self._scale is not None:
+            found[NAME] = torch.tensor(self._scale.factor)
         for group, name in self._members():
             values = self.converted.groups[group]
             rate, decay = values["lr"].value, values["weight_decay"].value

@@ -7,6 +7,7 @@ from typing import Any, Callable, Optional
 import torch
 
 from .optimizer import Optimizer, Params
+from .rules.rmsprop import update
 
 
 class RMSprop(Optimizer, torch.optim.RMSprop):
@@ -15,7 +16,7 @@ class RMSprop(Optimizer, torch.optim.RMSprop):
     Args:
         lr, alpha, eps, weight_decay, momentum, centered: as torch.
         foreach, maximize, differentiable: accepted, not read, as in PopTorch.
-        use_tf_variant: eps inside the root, state from ones, lr inside the momentum; device only.
+        use_tf_variant: eps inside the root, state from ones, lr inside the momentum.
     """
 
     use_tf_variant: bool
@@ -61,15 +62,18 @@ class RMSprop(Optimizer, torch.optim.RMSprop):
             given, ("lr", "alpha", "eps", "weight_decay", "momentum", "loss_scaling")
         )
 
+    @torch.no_grad()
     def step(self, closure: Optional[Callable[[], float]] = None) -> Any:
-        """One update on the host.
-
-        Raises:
-            NotImplementedError: `use_tf_variant`.
-        """
-        if self.use_tf_variant:
-            raise NotImplementedError(
-                "poptorch.optim.RMSprop(use_tf_variant=True).step() is not available on the host;"
-                " only a training executor will compute TensorFlow's variant"
-            )
-        return super().step(closure)
+        """One update on the host, also of TensorFlow's variant."""
+        if not self.use_tf_variant:
+            return super().step(closure)
+        loss: Optional[float] = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            values = {**group, "use_tf_variant": True}
+            for weight in group["params"]:
+                if weight.grad is not None:
+                    update(weight, weight.grad, self.state[weight], values)
+        return loss

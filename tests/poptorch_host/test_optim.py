@@ -148,6 +148,13 @@ def test_state_is_the_device_s() -> None:
     assert optimizer.host_state_is_dirty
 
 
-def test_tf_variant_has_no_host_step() -> None:
-    with pytest.raises(NotImplementedError, match="use_tf_variant"):
-        optim.RMSprop(weights(), use_tf_variant=True).step()
+def test_tensorflows_rmsprop_on_the_host_by_hand() -> None:
+    # s = 0.5 * 1 + 0.5 * 4 = 2.5; moved 0.1 * 2 / sqrt(2.5 + 1.5) = 0.1; then s = 3.25
+    weight = torch.nn.Parameter(torch.ones(1))
+    optimizer = optim.RMSprop([weight], 0.1, alpha=0.5, eps=1.5, momentum=0.5, use_tf_variant=True)
+    for expected in (0.9, 0.9 - 0.05 - 0.1 * 2 / 4.75**0.5):
+        weight.grad = torch.full((1,), 2.0)
+        optimizer.step()
+        assert weight.item() == pytest.approx(expected)
+    closed = optimizer.step(lambda: 3.0)
+    assert closed == 3.0

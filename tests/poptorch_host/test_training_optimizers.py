@@ -218,6 +218,18 @@ def test_bias_correction_is_honoured() -> None:
     assert weights_after(make, [4.0]) == pytest.approx([1 - 0.01 * 0.1 / 0.001**0.5])
 
 
+def test_bias_correction_is_not_read_by_a_strict_runtime(
+    configure: Callable[..., object],
+) -> None:
+    # 2.8: in the releases up to 3.4 the flag has no effect; the first step is lr * sign(g) then
+    configure(strict=True)
+
+    def make(p: Any) -> optim.AdamW:
+        return optim.AdamW(p, 0.01, weight_decay=0.0, eps=1e-12, bias_correction=False)
+
+    assert weights_after(make, [4.0]) == pytest.approx([1 - 0.01])
+
+
 def test_rmsprop_as_tensorflow_by_hand() -> None:
     # s = 0.5 * 1 + 0.5 * 4 = 2.5; buffer = 0.1 * 2 / sqrt(2.5 + 1.5) = 0.1; then s = 3.25 and
     # the buffer 0.5 * 0.1 + 0.2 / sqrt(4.75): lr is inside it, eps inside the root.
@@ -238,6 +250,24 @@ def test_half_state_is_kept_in_half() -> None:
     assert velocity == pytest.approx([1 - third, 1 - third - rounded / 2], abs=1e-6)
     gradient = weights_after(lambda p: optim.SGD(p, 1.0, accum_type=torch.float16), [third])
     assert gradient == pytest.approx([1 - rounded], abs=1e-7)
+    half: Any = {"accum_type": torch.float16, "velocity_accum_type": torch.float16}
+    combined = weights_after(
+        lambda p: optim.SGD(p, 1.0, momentum=0.5, use_combined_accum=True, **half), [third, 0.0]
+    )
+    assert combined == pytest.approx([1 - third, 1 - third * 1.5], abs=1e-7)  # types not read
+
+
+def test_half_second_moments_are_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    # 2.8
+    model = one_weight()
+    with caplog.at_level(logging.WARNING, logger="poptorch::python"):
+        poptorch.trainingModel(
+            model,
+            optimizer=optim.Adam(
+                model.parameters(), second_order_momentum_accum_type=torch.float16
+            ),
+        )
+    assert "second_order_momentum_accum_type=torch.float16 is risky" in caplog.text
 
 
 # ---- 2.8: reductions ---------------------------------------------------------------------------
@@ -386,6 +416,14 @@ def test_variables_can_be_replaced_after_compile() -> None:
         return made
 
     replace(marked, lambda p: optim.SGD(p, 0.1, momentum=0.5))
+
+
+def test_a_loss_scaling_that_was_passed_can_be_replaced() -> None:
+    # The velocity's scaling follows it: it was once compared with the first one's.
+    replace(
+        lambda p: optim.SGD(p, 0.1, momentum=0.9, loss_scaling=2.0),
+        lambda p: optim.SGD(p, 0.1, momentum=0.9, loss_scaling=4.0),
+    )
 
 
 def test_half_accumulators_cannot_come_after_compile() -> None:
