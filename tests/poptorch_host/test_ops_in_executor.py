@@ -89,5 +89,5 @@ def test_compile_lists_settings_without_effect_once(caplog: pytest.LogCaptureFix
     model = poptorch.inferenceModel(Calls(lambda x: x + 1), options)
     for _ in range(2):
         model(X)
-    words = "Options without effect on a host: setAvailableMemoryProportion"
+    words = "ignored: setAvailableMemoryProportion (a host has one memory)"
     assert caplog.text.count(words) == 1
