@@ -10,12 +10,14 @@ import logging
 import os
 import sys
 from collections import Counter
-from typing import Optional, Union
+from typing import Optional, TextIO, Union
 
 TRACE = 5  # below DEBUG
 OFF = logging.CRITICAL + 10  # above everything that is logged
 _LEVELS = {
+    "TRACE_ALL": TRACE,  # PopTorch's developers' own
     "TRACE": TRACE,
+    "DEBUG_IR": logging.DEBUG,  # likewise
     "DEBUG": logging.DEBUG,
     "INFO": logging.INFO,
     "WARN": logging.WARNING,
@@ -25,7 +27,14 @@ _LEVELS = {
 _LEVEL_NUMBERS = {0: "TRACE", 1: "DEBUG", 2: "INFO", 3: "WARN", 4: "ERR", 6: "OFF"}
 _SHOWN = {TRACE: "trace", logging.DEBUG: "debug", logging.INFO: "info"}
 _SHOWN.update({logging.WARNING: "warning", logging.ERROR: "error", logging.CRITICAL: "critical"})
-_COLOURS = {"warning": "\x1b[33m", "error": "\x1b[31m", "critical": "\x1b[31m"}
+_COLOURS = {
+    "trace": "\x1b[36m",
+    "debug": "\x1b[36m",
+    "info": "",
+    "warning": "\x1b[33m",
+    "error": "\x1b[31m",
+    "critical": "\x1b[31m",
+}
 
 logger = logging.getLogger("poptorch::python")
 
@@ -64,7 +73,7 @@ class _Format(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         time = f"{self.formatTime(record, '%H:%M:%S')}.{int(record.msecs):03d}"
         level = _SHOWN.get(record.levelno, record.levelname.lower())
-        if level in _COLOURS and _DESTINATION == "stderr" and sys.stderr.isatty():
+        if _COLOURS.get(level) and _on_terminal():
             level = f"{_COLOURS[level]}{level}\x1b[0m"
         text = f"[{time}] [{record.name}] [{level}] {record.getMessage()}"
         if record.exc_info:
@@ -94,12 +103,20 @@ class _Standard(logging.Handler):
     """Writes to what `sys.stderr` or `sys.stdout` is now, not to what it was at import."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        stream = sys.stdout if _DESTINATION == "stdout" else sys.stderr
+        stream = _stream()
         try:
             stream.write(self.format(record) + "\n")
             stream.flush()
         except (OSError, ValueError):  # a closed stream at interpreter exit
             self.handleError(record)
+
+
+def _stream() -> TextIO:
+    return sys.stdout if _DESTINATION == "stdout" else sys.stderr
+
+
+def _on_terminal() -> bool:
+    return _DESTINATION in ("stderr", "stdout") and _stream().isatty()
 
 
 def _handler() -> logging.Handler:

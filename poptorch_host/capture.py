@@ -22,8 +22,9 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from . import _state, names, operators, stages
 from ._logging import logger
 from .arguments import Arguments
-from .checks import Error, check_pipeline_length, createPoptorchError
+from .checks import check_pipeline_length
 from .clones import Cloner
+from .errors import COMPILER, Error, compiler_error, createPoptorchError, raised_in
 from .function_watch import FunctionWatch
 from .guards import guard
 from .loss import LossFinder
@@ -85,10 +86,10 @@ def capture(
 
     shapes: names.Shapes = {}
     excludes = excluding(options._source_location_excludes)
-    with excludes, names.naming(names.listing(shapes, options)):
-        result = _trace(copy, inputs, mode, recorder)
-
-    _check_operators(recorder, report_only)
+    with raised_in(f"capture of {type(model).__name__}.forward"):
+        with excludes, names.naming(names.listing(shapes, options)):
+            result = _trace(copy, inputs, mode, recorder)
+        _check_operators(recorder, report_only)
     _check_kinds(result)
     recorder.overlaps.check(flatten(result), options)
     outputs, constants = _results(result, recorder, cloner)
@@ -162,7 +163,7 @@ def _trace(model: nn.Module, inputs: _Inputs, mode: FakeTensorMode, recorder: Re
             return model(*inputs.args, **inputs.kwargs)
     except Error as error:
         line = line_that_raised(error)
-        if " (at " not in str(error) and line:
+        if error.type != COMPILER and line:
             raise refusal(error.message, line) from error
         raise
     finally:
@@ -267,7 +268,7 @@ def _check_operators(recorder: Recorder, report_only: bool) -> None:
     if not uses:
         return
     if not report_only:
-        raise createPoptorchError(operators.refusal(uses))
+        raise compiler_error(operators.refusal(uses), uses[0].location)
     logger.warning(operators.refusal(uses))
 
 

@@ -1,4 +1,4 @@
-"""PopTorch's error classes, and the checks of an executor's arguments that raise them.
+"""The checks of an executor's arguments and options.
 
 DI device iterations, R replicas, G input replica group, GA gradient accumulation.
 """
@@ -10,42 +10,31 @@ from typing import TYPE_CHECKING, Optional
 import torch
 from torch import nn
 
+from .errors import (
+    ConfigFileError,
+    Error,
+    RecoverableError,
+    UnrecoverableError,
+    createPoptorchError,
+)
+
+__all__ = [
+    "ConfigFileError",
+    "Error",
+    "RecoverableError",
+    "UnrecoverableError",
+    "check_inference_options",
+    "check_model",
+    "check_online",
+    "check_options_type",
+    "check_pipeline_length",
+    "createPoptorchError",
+    "micro_batch_size",
+    "micro_batches_per_call",
+]
+
 if TYPE_CHECKING:
     from .options import Options
-
-
-class Error(Exception):
-    """Anything found while compiling or running a model. Not a RuntimeError, as in PopTorch."""
-
-    type: str = ""
-    """`poptorch_py_error` for what Python code found, else where the error came from."""
-    message: str = ""
-    """The text without prefix."""
-    location: str = ""
-    """What was being done, one line each; empty for Python-side errors."""
-
-
-class RecoverableError(Error):
-    """A device error after which a reset is enough."""
-
-    recovery_action: str = ""
-    """IPU_RESET, LINK_RESET, PARTITION_RESET or FULL_RESET."""
-
-
-class UnrecoverableError(Error):
-    """A device error that needs a person."""
-
-
-class ConfigFileError(Exception):
-    """`Options.loadFromFile` met a line that is no accessor call."""
-
-
-def createPoptorchError(msg: str) -> Error:
-    """A `poptorch.Error` with the prefix of Python-side errors; returned, not raised."""
-    error = Error(f"'poptorch_py_error': {msg}")
-    error.type = "poptorch_py_error"
-    error.message = msg
-    return error
 
 
 def check_options_type(options: object) -> None:

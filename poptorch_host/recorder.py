@@ -23,7 +23,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from . import limits, names, operators
 from ._logging import logger
-from .checks import Error, createPoptorchError
+from .errors import Error, compiler_error
 from .loss import LossFinder
 from .operands import is_view, tensors_in
 from .operators import Use
@@ -204,7 +204,7 @@ class Recorder:
             if not listed and self.intercepted is None:
                 self.unsupported.setdefault(name, Use(name, user_line()))
                 uses = list(self.unsupported.values())
-                raise createPoptorchError(operators.refusal(uses)) from error
+                raise compiler_error(operators.refusal(uses), user_line()) from error
             if isinstance(error, DynamicOutputShapeException):
                 text = f"{name}: the output shape is determined by the tensor values"
             else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from .checks import Error, createPoptorchError
+from .errors import Error, compiler_error
 from .provenance import user_line
 
 _DTYPES = frozenset(
@@ -24,7 +24,7 @@ def refusal(message: str, location: str = "") -> Error:
     Args:
         location: `file:line` of the user's code; by default the line that is being executed.
     """
-    return createPoptorchError(f"{message} (at {location or user_line()})")
+    return compiler_error(message, location or user_line())
 
 
 def check_dtype(dtype: torch.dtype) -> None:

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Any, Dict, Iterator, List, Tuple
 
 from .._logging import logger, set_max_repeat_logs
-from ..checks import createPoptorchError
+from ..enums import OutputMode
 from ..environment import variables
+from ..errors import createPoptorchError, raised_in
 from .effect_tables import HONOURED, IGNORED, REFUSED
 from .options import Options
 from .session_options import check_patterns_level, check_session_options
@@ -53,6 +54,8 @@ _ACCESSORS = {
     "TensorLocations.numIOTiles": "TensorLocations.numIOTiles",
 }
 """Where a value is kept -> the method that sets it."""
+_DEFAULT_MODES = (OutputMode.All, OutputMode.Final)
+"""What an executor picks where the program did not."""
 
 
 @dataclass(frozen=True)
@@ -86,8 +89,9 @@ def announce(options: Options) -> None:
     """
     set_max_repeat_logs(options.max_repeat_logs)
     options.toDict()
-    check_session_options(options._Popart.options)
-    check_patterns_level(options._Popart.patterns_level)
+    with raised_in("options of the model"):
+        check_session_options(options._Popart.options)
+        check_patterns_level(options._Popart.patterns_level)
     _refuse(options)
     text = effects_of(options).render()
     if text:
@@ -111,7 +115,8 @@ def effects_of(options: Options) -> Effects:
 def _changed(options: Options) -> Iterator[str]:
     """Accessors of what differs from the defaults, in a fixed order."""
     for key in options.changed():
-        yield _ACCESSORS.get(key, key)
+        if key != "output_mode" or options.output_mode not in _DEFAULT_MODES:
+            yield _ACCESSORS.get(key, key)
     if options._execution_strategy is not options._first_strategy:
         yield "setExecutionStrategy"
     private: List[Tuple[str, bool]] = [

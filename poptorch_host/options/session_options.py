@@ -10,7 +10,8 @@ from __future__ import annotations
 from typing import Any, Dict, FrozenSet, Mapping, Optional, Tuple
 
 from .. import popart
-from ..checks import createPoptorchError
+from ..errors import compiler_error
+from ..provenance import user_line
 
 
 def _names(text: str) -> FrozenSet[str]:
@@ -104,12 +105,13 @@ def check_session_options(options: Mapping[str, Any]) -> None:
     for key, value in options.items():
         kind = _kind(value)
         if kind is None:
-            raise createPoptorchError(
+            raise compiler_error(
                 f"Unknown value type {type(value)} for option {key}: values are bool, int, float,"
-                " str, set, list or dict"
+                " str, set, list or dict",
+                user_line(),
             )
         if key not in KINDS[kind]:
-            raise createPoptorchError(f"Unknown {kind} option {key}{_hint(key)}")
+            raise compiler_error(f"Unknown {kind} option {key}{_hint(key)}", user_line())
         if kind == "uint64":
             _check_number(key, value)
 
@@ -122,8 +124,10 @@ def check_patterns_level(level: int) -> None:
     """
     known = [member.value for member in popart.PatternsLevel]
     if level not in known:
-        raise createPoptorchError(
-            f"_Popart.setPatterns: level must be one of {known} (popart.PatternsLevel), got {level}"
+        raise compiler_error(
+            "_Popart.setPatterns: level must be one of"
+            f" {known} (popart.PatternsLevel), got {level}",
+            user_line(),
         )
 
 
@@ -146,10 +150,13 @@ def _hint(key: str) -> str:
 
 def _check_number(key: str, value: int) -> None:
     if value < 0:
-        raise createPoptorchError(f"Value {value} for option {key} out of range: it is unsigned")
+        raise compiler_error(
+            f"Value {value} for option {key} out of range: it is unsigned", user_line()
+        )
     kind = _ENUMERATIONS.get(key)
     if kind is not None and value not in [member.value for member in kind]:
-        raise createPoptorchError(
+        raise compiler_error(
             f"Value for {kind.__name__} out of range: option {key} takes"
-            f" {[f'{member.value} {member.name}' for member in kind]}, got {value}"
+            f" {[f'{member.value} {member.name}' for member in kind]}, got {value}",
+            user_line(),
         )

@@ -1,4 +1,4 @@
-"""Errors have PopTorch's classes, words and attributes."""
+"""An executor's arguments and options are checked with PopTorch's classes and words."""
 
 from __future__ import annotations
 
@@ -19,22 +19,6 @@ def options(di: int = 1, r: int = 1, g: int = 1, ga: int = 1) -> poptorch.Option
     made.inputReplicaGrouping(g, poptorch.CommGroupType.Consecutive)
     made.Training.gradientAccumulation(ga)
     return made
-
-
-def test_error_is_no_runtime_error() -> None:
-    # 2.17, 7.2
-    assert poptorch.Error.__bases__ == (Exception,)
-    assert issubclass(poptorch.RecoverableError, poptorch.Error)
-    assert issubclass(poptorch.UnrecoverableError, poptorch.Error)
-    assert poptorch.ConfigFileError.__bases__ == (Exception,)
-    assert hasattr(poptorch.RecoverableError, "recovery_action")
-
-
-def test_created_error_is_returned_with_prefix_and_attributes() -> None:
-    error = poptorch.createPoptorchError("no such thing")
-    assert str(error) == "'poptorch_py_error': no such thing"
-    assert (error.type, error.message) == ("poptorch_py_error", "no such thing")
-    assert error.location == ""
 
 
 @pytest.mark.parametrize(

@@ -1,15 +1,18 @@
-"""The logger has PopTorch's name, levels and line format."""
+"""The logger has PopTorch's name, levels and line format (2.16)."""
 
 from __future__ import annotations
 
+import io
 import logging
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import Dict, Iterator, Union
 
 import pytest
+import torch
 
 import poptorch_host as poptorch
 from poptorch_host import _logging
@@ -71,6 +74,35 @@ def test_a_line_has_time_name_and_level(capsys: pytest.CaptureFixture[str]) -> N
     assert len(seconds) == len("12.345")
 
 
+def test_levels_are_in_lower_case_and_coloured_on_a_terminal(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    for stream, coloured in ((Terminal(), True), (io.StringIO(), False)):
+        monkeypatch.setattr(sys, "stderr", stream)
+        for number, level in ((30, "warning"), (40, "error"), (50, "critical")):
+            poptorch.logger.log(number, "said %s %d", level, coloured)
+            line = stream.getvalue().splitlines()[-1]
+            assert ("\x1b[" in line) is coloured
+            shown = re.sub("\x1b.*?m", "", line)
+            assert shown.endswith(f"[poptorch::python] [{level}] said {level} {coloured:d}")
+
+
+def test_an_executor_applies_its_limit_of_repeats(capsys: pytest.CaptureFixture[str]) -> None:
+    # 1.3: maxRepeatLogs
+    options = poptorch.Options().maxRepeatLogs(1)
+    poptorch.inferenceModel(torch.nn.ReLU(), options).compile(torch.ones(1))
+    capsys.readouterr()
+    for _ in range(4):
+        poptorch.logger.warning("repeated by a program")
+    first, last = capsys.readouterr().err.splitlines()
+    assert first.endswith("repeated by a program")
+    assert last.endswith("(repeated: further lines are not shown)")
+
+
 def test_repeats_are_cut_with_a_note(capsys: pytest.CaptureFixture[str]) -> None:
     _logging.set_max_repeat_logs(2)
     for _ in range(5):
@@ -103,3 +135,17 @@ def test_environment_chooses_level_and_file(repository: Path, tmp_path: Path) ->
     output = imported(repository, variables, "logger.debug('kept'); print(logger.level)")
     assert output.strip() == str(logging.DEBUG)
     assert destination.read_text().rstrip().endswith("[debug] kept")
+
+
+def test_the_standard_output_is_a_destination(repository: Path) -> None:
+    code = "import os, sys; sys.stderr.close(); logger.warning('said'); logger.info('not said');"
+    code += "print(os.environ['RDMAV_FORK_SAFE'])"
+    lines = imported(repository, {"POPTORCH_LOG_DEST": "stdout"}, code).splitlines()
+    assert lines[0].endswith("[poptorch::python] [warning] said")  # default level WARN
+    assert lines[1:] == ["1"]
+
+
+def test_an_unknown_level_in_the_environment_is_refused(repository: Path) -> None:
+    with pytest.raises(subprocess.CalledProcessError) as raised:
+        imported(repository, {"POPTORCH_LOG_LEVEL": "LOUD"}, "")
+    assert "Unknown log level: LOUD. Valid values are DEBUG, ERR, INFO" in raised.value.stdout

@@ -168,7 +168,7 @@ def test_options_are_told_once_at_compile(
     told = [r.getMessage() for r in caplog.records if "What a host does" in r.getMessage()]
     assert told == [
         "What a host does with these options:\n"
-        "  honoured: deviceIterations, outputMode\n"
+        "  honoured: deviceIterations\n"
         "  ignored: setAvailableMemoryProportion (a host has one memory)\n"
         "  ignored: modelName (it names reports of PopVision)"
     ]
