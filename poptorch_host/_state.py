@@ -40,6 +40,9 @@ class CaptureHooks(Protocol):
     def next_auto_id(self) -> str:
         """The next automatic block name."""
 
+    def number(self, tensor: torch.Tensor) -> int:
+        """The number of a tensor in this capture, from 1."""
+
     def uses(self, name: str) -> int:
         """How often the operator `namespace::name` was used so far."""
 

@@ -5,11 +5,12 @@ Shapes and dtypes of the results are those of `example_outputs`.
 
 from __future__ import annotations
 
+import zlib
 from typing import Callable, Dict, List, Optional, Sequence, Tuple, Union
 
 import torch
 
-from . import _state
+from . import _state, names
 from .checks import createPoptorchError
 
 Scalar = Union[int, float, str]
@@ -18,6 +19,8 @@ Implementation = Callable[[List[torch.Tensor], Dict[str, Attribute]], List[torch
 
 MAX_FLOAT = 3.4028234663852886e38  # largest float32: PopART's float attributes
 _NARROW = {torch.int64: torch.int32, torch.float64: torch.float32}  # as outputs are returned
+captured_attributes: Dict[str, Dict[str, Attribute]] = {}
+"""Attributes of the custom operators captured so far, by `attribute_id`."""
 _table: Dict[Tuple[str, str, int], Implementation] = {}
 
 
@@ -77,16 +80,26 @@ def custom_op(
     capture = _state.current_capture()
     if capture is not None:
         capture.record(f"{domain}::{name}")
+        captured_attributes[attribute_id(attributes)] = attributes
         like = inputs[0] if inputs else example_outputs[0]
         zeros = [like.new_zeros(e.shape, dtype=e.dtype) for e in example_outputs]
         losses = _state.losses()
         if losses is not None:
             losses.follow(inputs, zeros)
+        names.made(name, zeros)
         return zeros
 
-    outputs = function(list(inputs), attributes)
+    with names.suspended():
+        outputs = function(list(inputs), attributes)
     _check_outputs(f"{domain}.{name}:{domain_version}", outputs, example_outputs)
+    names.made(name, outputs)
     return list(outputs)
+
+
+def attribute_id(attributes: Dict[str, Attribute]) -> str:
+    """What stands for attributes in a captured graph; equal ones have one id."""
+    text = repr(sorted((key, repr(value)) for key, value in attributes.items()))
+    return f"attr:{zlib.crc32(text.encode()):08x}"
 
 
 def check_attributes(attributes: Dict[str, Attribute]) -> None:
@@ -94,6 +107,7 @@ def check_attributes(attributes: Dict[str, Attribute]) -> None:
     if not all(isinstance(key, str) for key in attributes):
         raise ValueError("All attribute keys must be strings.")
     for key, value in attributes.items():
+        _check_ascii(key)
         if isinstance(value, (list, tuple)):
             kinds = {type(one) for one in value}
             if len(kinds) > 1:
@@ -109,10 +123,14 @@ def check_attributes(attributes: Dict[str, Attribute]) -> None:
             _check_scalar(key, value)
 
 
+def _check_ascii(text: str) -> None:
+    if not text.isascii():
+        raise ValueError(f"{text} contains non-ASCII characters.")
+
+
 def _check_scalar(key: str, value: object) -> None:
     if isinstance(value, str):
-        if not value.isascii():
-            raise ValueError(f"{value} contains non-ASCII characters.")
+        _check_ascii(value)
     elif isinstance(value, float):
         if value > MAX_FLOAT:
             raise createPoptorchError(f"{value} is too high for a Popart float attribute.")

@@ -134,6 +134,15 @@ class Executable:
         )
 
 
+def read(path: PathLike) -> Dict[str, Any]:
+    """A file's record, with its model if it has one.
+
+    Raises:
+        AssertionError: no such record.
+    """
+    return _read(_file_of(path))
+
+
 class Stored(NamedTuple):
     """What a file with a model holds."""
 

@@ -77,6 +77,7 @@ class Recorder:
         self.devices: Set[int] = set()  # `id` of devices read from tensors
         self._alive: List[Any] = []  # their owners, and tagged tensors
         self._pool_indices: Dict[int, str] = {}
+        self._numbers: Dict[int, int] = {}
         self._strided: Set[int] = set()
         self._varying: Set[int] = set()
 
@@ -103,6 +104,11 @@ class Recorder:
     def next_auto_id(self) -> str:
         """The next automatic block id."""
         return self.resolver.next_auto_id()
+
+    def number(self, tensor: torch.Tensor) -> int:
+        """The number of a tensor, given when it is asked for first."""
+        self._alive.append(tensor)
+        return self._numbers.setdefault(id(tensor), len(self._numbers) + 1)
 
     def uses(self, name: str) -> int:
         """How often an operator was used so far."""
