@@ -131,7 +131,12 @@ def BlockFunction(user_id: Optional[str] = None, ipu_id: Optional[int] = None) -
 
 
 def removeBlocks(module: nn.Module) -> None:
-    """Undo every `BeginBlock` on the module and its descendants."""
+    """Undo every `BeginBlock` on the module and its descendants.
+
+    Raises:
+        AssertionError: no module.
+    """
+    assert isinstance(module, nn.Module), f"removeBlocks expects a module, got {type(module)}"
     for descendant in module.modules():
         hooks = descendant._forward_pre_hooks
         for key in [key for key, hook in hooks.items() if isinstance(hook, BlockHook)]:

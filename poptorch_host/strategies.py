@@ -49,7 +49,10 @@ class Stage:
 class Phase:
     """Stages of a phased execution that run before the next phase begins."""
 
-    def __init__(self, *stages_or_ids: Union[Stage, str]) -> None:
+    def __init__(self, *stages_or_ids: Union[Stage, str, Sequence[Union[Stage, str]]]) -> None:
+        """Make a phase of stages, or of one stage with these blocks; also from one list."""
+        if len(stages_or_ids) == 1 and isinstance(stages_or_ids[0], (list, tuple)):
+            stages_or_ids = tuple(stages_or_ids[0])
         if stages_or_ids and all(isinstance(one, Stage) for one in stages_or_ids):
             self.stages = [one for one in stages_or_ids if isinstance(one, Stage)]
         else:

@@ -138,10 +138,37 @@ def test_a_module_begins_one_block_only() -> None:
         poptorch.BeginBlock(model[0], "other")
 
 
+def test_a_module_without_id_keeps_its_automatic_one() -> None:
+    # 1.5: an id names a block, and all calls of one module are in one block.
+    model = net()
+    poptorch.BeginBlock(model[0])
+    poptorch.BeginBlock(model[1], ipu_id=1)
+    heard: Any = Heard()
+    with _state.running(heard):
+        for _ in range(2):
+            model[0](torch.ones(1, 2))
+            model[1](torch.ones(1, 2))
+    assert heard.events == [("begin", "0", None), ("begin", "1", 1)] * 2
+
+
+def test_both_ids_are_optional_and_the_ipu_alone_is_enough() -> None:
+    heard: Any = Heard()
+    with _state.running(heard):
+        poptorch.Block.start(ipu_id=2)
+        with poptorch.Block():
+            pass
+    assert heard.events == [("begin", None, 2), ("begin", None, None), ("end",)]
+
+
 def test_what_is_no_module_and_no_function_is_refused() -> None:
     words = r"module is not an instance of torch\.nn\.Module or function\."
     with pytest.raises(poptorch.Error, match=words):
         poptorch.BeginBlock(3)  # type: ignore[arg-type]  # the mistake under test
+
+
+def test_blocks_are_removed_from_modules_only() -> None:
+    with pytest.raises(AssertionError, match="removeBlocks expects a module"):
+        poptorch.removeBlocks([net()])  # type: ignore[arg-type]  # the mistake under test
 
 
 def test_module_repr_marks_blocks() -> None:
@@ -162,8 +189,3 @@ def test_print_shows_modules_with_their_blocks(capsys: pytest.CaptureFixture[str
     layer = poptorch.BeginBlock(nn.ReLU(), "A")
     poptorch.print(layer, 3, sep="|")
     assert capsys.readouterr().out == "BeginBlock(user_id=A, ipu_id=None) ReLU()|3\n"
-
-
-def test_scopes_change_nothing() -> None:
-    with poptorch.NameScope("head"), poptorch.Attribute(__outline={"layer": "embedding"}):
-        assert torch.ones(1) + 1 == 2

@@ -135,3 +135,84 @@ def test_blocks_do_nothing_outside_an_executor() -> None:
     expected = model(x)
     poptorch.BeginBlock(model.second, "b")
     assert torch.equal(model(x), expected)
+
+
+def test_leaving_an_inner_block_leaves_the_outer_one_as_well() -> None:
+    # 1.6
+    class Nested(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            with poptorch.Block("outer", ipu_id=0):
+                with poptorch.Block("inner", ipu_id=0):
+                    x = x + 1
+                return x * 2
+
+    with pytest.raises(poptorch.Error, match="No active Block"):
+        poptorch.inferenceModel(Nested())(torch.rand(2))
+    assert Nested()(torch.zeros(2)).tolist() == [2.0, 2.0]  # no executor, no blocks
+
+
+def test_begin_block_and_start_never_close() -> None:
+    # 1.5
+    class Open(Split):
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.second(self.first(x)) * 2  # still in the block of `second`
+            poptorch.Block.start("end", ipu_id=1)
+            return self.third(x) + 1  # type: ignore[no-any-return]
+
+    model = Open()
+    poptorch.BeginBlock(model.second, "middle", ipu_id=0)
+    executor = poptorch.inferenceModel(model, pipelined())
+    executor.compile(torch.rand(4, 4))
+    stages = host.report(executor).stages
+    assert [(stage.ipu, stage.blocks) for stage in stages] == [(0, ["middle"]), (1, ["end"])]
+
+
+def test_a_module_that_is_called_twice_is_in_one_stage() -> None:
+    class Twice(Split):
+        def forward(self, x: Tensor) -> Tensor:
+            return self.third(self.second(self.second(self.first(x))))  # type: ignore[no-any-return]
+
+    model = Twice()
+    poptorch.BeginBlock(model.second)
+    poptorch.BeginBlock(model.third)
+    increment = poptorch.PipelinedExecution(poptorch.AutoStage.AutoIncrement)
+    executor = poptorch.inferenceModel(model, pipelined(increment))
+    executor.compile(torch.rand(4, 4))
+    stages = host.report(executor).stages
+    assert [(stage.stage, stage.blocks) for stage in stages] == [(0, []), (1, ["0"]), (2, ["1"])]
+    assert "BeginBlock(user_id=0, ipu_id=None) Linear" in repr(executor)
+
+
+def test_automatic_ids_restart_where_forward_says_so() -> None:
+    class Counted(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            poptorch.Block.useAutoId()
+            with poptorch.Block(ipu_id=0):
+                x = x + 1
+            with poptorch.Block("special", ipu_id=0):
+                x = x * 2
+            with poptorch.Block(ipu_id=1):
+                return x - 3
+
+    executor = poptorch.inferenceModel(Counted(), pipelined())
+    executor.compile(torch.rand(4))
+    stages = host.report(executor).stages
+    assert [stage.blocks for stage in stages] == [["0", "special"], ["1"]]
+
+
+def test_a_block_function_is_a_block_in_an_executor() -> None:
+    class Decorated(Split):
+        @poptorch.BlockFunction("body", ipu_id=0)
+        def body(self, x: Tensor) -> Tensor:
+            return self.second(self.first(x))  # type: ignore[no-any-return]
+
+        @poptorch.BlockFunction("head", ipu_id=1)
+        def head(self, x: Tensor) -> Tensor:
+            return self.third(x)  # type: ignore[no-any-return]
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(self.body(x))
+
+    executor = poptorch.inferenceModel(Decorated(), pipelined())
+    executor.compile(torch.rand(4, 4))
+    assert [stage.blocks for stage in host.report(executor).stages] == [["body"], ["head"]]

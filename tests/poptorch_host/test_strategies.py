@@ -109,6 +109,14 @@ def test_phases_have_stages_of_their_own() -> None:
     assert strategy.phase(1).stage(1).blocks == ["D", "E"]
 
 
+def test_a_phase_is_one_stage_of_blocks_or_a_list_of_stages() -> None:
+    assert [stage.blocks for stage in poptorch.Phase("A", "B").stages] == [["A", "B"]]
+    assert [stage.blocks for stage in poptorch.Phase(["A", "B"]).stages] == [["A", "B"]]
+    listed = poptorch.Phase([poptorch.Stage("A"), poptorch.Stage("B")])
+    assert [stage.blocks for stage in listed.stages] == [["A"], ["B"]]
+    assert [stage.ipu_id for stage in listed.ipus(3, 1).stages] == [3, 1]
+
+
 def test_strategies_tell_the_backend_their_mode() -> None:
     assert poptorch.PipelinedExecution("A").backendOptions()["execution_mode"] == 0
     assert poptorch.ShardedExecution("A").backendOptions()["execution_mode"] == 1
