@@ -11,6 +11,7 @@ from .checks import createPoptorchError
 from .engine import Engine
 from .executable import Executable
 from .options import Options
+from .replica_grouping import Groupings
 
 NOT_COMPILED = "Model has not been compiled or has been destroyed."
 
@@ -27,6 +28,8 @@ class Compiled:
     _tensors: List[torch.Tensor]
     """The host's, of the model that is compiled."""
     _attached: bool
+    _groupings: Groupings
+    """Of weights that differ between replicas."""
 
     def isCompiled(self) -> bool:
         """Whether there is an executable."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import os
 import pickle
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Callable, Dict, List, NamedTuple, NoReturn, Optional, Tuple, Union
 
@@ -21,6 +21,7 @@ from .arguments import Arguments
 from .checks import createPoptorchError
 from .options import Options
 from .program import Program
+from .replica_grouping import Groupings
 from .whole_file import write_whole
 
 PathLike = Union[str, os.PathLike]  # type: ignore[type-arg]  # not subscriptable on Python 3.8
@@ -52,6 +53,8 @@ class Executable:
     """Of a whole call, with meta tensors."""
     sizes: List[Optional[int]]
     """Micro-batch size of each input tensor, None for a scalar."""
+    groupings: Groupings = field(default_factory=dict)
+    """Of weights that differ between replicas."""
     channels_last: Optional[bool] = None
     """Whether `forward` takes channels-last tensors; None if nobody asked."""
 

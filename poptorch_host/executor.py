@@ -39,10 +39,13 @@ from .enums import ConnectionType, OutputMode
 from .executable import Executable
 from .figures import Figures
 from .files import Files
+from .grouped_engine import GroupedEngine
 from .microbatch import Plan
 from .options import Options
 from .options.effects import announce
+from .parameter_views import view_of
 from .printing import module_repr
+from .replica_grouping import Groupings, first_groups
 from .structure import flatten, map_tensors
 from .timing import Ticks
 
@@ -73,6 +76,7 @@ class PoplarExecutor(Anchored, Attachment, Files, Figures):
         self._engine: Optional[Engine] = None
         self._tree: Optional[nn.Module] = None
         self._attached = False
+        self._groupings: Groupings = {}
         self._plan: Plan = microbatch.make_plan(self._options, training=self._training)
         self._ticks: Optional[Ticks] = None
         self._compile_seconds: Optional[float] = None
@@ -162,11 +166,12 @@ class PoplarExecutor(Anchored, Attachment, Files, Figures):
             for tensor in _all(arguments)
         ]
         micro_batch = _map(arguments, _first_blocks(sizes))
-        with user_model.plain_tensors(self._model):
+        with user_model.plain_tensors(self._model), first_groups(self._model, self._groupings):
             pristine = self._snapshot()
             shapes = _map(arguments, _shape_only)
             executable = self._find(pristine, shapes, micro_batch, sizes)
             self._take(executable, pristine, micro_batch)
+        self._tensors = [*self._model.parameters(), *self._model.buffers()]
         self._compile_seconds = time.perf_counter() - start
         run_post_compile_hooks()
 
@@ -187,7 +192,7 @@ class PoplarExecutor(Anchored, Attachment, Files, Figures):
                 report_only=settings.current().operators == "report",
                 training=self._training,
             )
-            executable = Executable(program, arguments, sizes)
+            executable = Executable(program, arguments, sizes, dict(self._groupings))
             self._layout(executable, pristine, micro_batch)
             return executable
 
@@ -219,7 +224,6 @@ class PoplarExecutor(Anchored, Attachment, Files, Figures):
         self._anchor(engine, executable)
         self._engine = engine
         self._executable, self._tree = executable, tree
-        self._tensors = [*self._model.parameters(), *self._model.buffers()]
 
     def _layout(self, executable: Executable, tree: nn.Module, micro_batch: Arguments) -> Layout:
         """Where tensors are kept; a question of the executable is asked once."""
@@ -239,22 +243,21 @@ class PoplarExecutor(Anchored, Attachment, Files, Figures):
         return capture.runs_channels_last(tree, micro_batch, self._options)
 
     def _make_engine(self, executable: Executable, tree: nn.Module, layout: Layout) -> Engine:
-        return Engine(
-            tree,
-            executable.program,
-            executable.arguments,
-            self._plan.replicas,
-            layout,
-            settings.current(),
-        )
+        program, arguments = executable.program, executable.arguments
+        others = (arguments, self._plan.replicas, layout, settings.current())
+        if self._groupings:
+            return GroupedEngine(self._groupings, tree, program, *others)
+        return Engine(tree, program, *others)
 
     @torch.inference_mode(False)
     def _adopt(self, executable: Executable, rng_state: Optional[List[int]]) -> None:
         if rng_state is not None:
             self._rng = list(rng_state)
         arguments = _map(executable.arguments, _first_blocks(executable.sizes))
-        with user_model.plain_tensors(self._model):
+        self._groupings = dict(executable.groupings)
+        with user_model.plain_tensors(self._model), first_groups(self._model, self._groupings):
             self._take(executable, self._snapshot(), arguments)
+        self._tensors = [*self._model.parameters(), *self._model.buffers()]
         if self._options.connection_type == ConnectionType.Always and not self._attached:
             self.attachToDevice()
 
@@ -327,7 +330,10 @@ class PoplarExecutor(Anchored, Attachment, Files, Figures):
         """Anything else is the user model's."""
         if name.startswith("__") or "_user_model" not in self.__dict__:
             raise AttributeError(name)
-        return getattr(self._user_model, name)
+        value = getattr(self._user_model, name)
+        if self._training:
+            return value
+        return view_of(value, self._group, self._options.replication_factor > 1)
 
     def __repr__(self) -> str:
         return module_repr(self._user_model)

@@ -6,6 +6,7 @@ user's model reads them from there, optimizers keep their state there.
 
 from __future__ import annotations
 
+import math
 from typing import Dict, Optional, Set, Union, cast
 
 import torch
@@ -19,6 +20,7 @@ from .engine import Engine, Layout
 from .enums import MeanReductionStrategy, OutputMode, ReductionType
 from .executable import Executable
 from .executor import PoplarExecutor
+from .grouped_engine import GroupedTrainingEngine
 from .optim.converted import Converted, convert
 from .optim.device import DeviceOptimizer
 from .optim.loss_scale import LossScale
@@ -145,7 +147,10 @@ class TrainingExecutor(PoplarExecutor):
         if getattr(self._optimizer, "host_state_is_dirty", False):
             self._converted = self._convert(self._optimizer)  # with the attributes that were loaded
         self._on_device = DeviceOptimizer(
-            self._converted, accumulates=accumulation > 1, scale=self._loss_scale(tree)
+            self._converted,
+            accumulates=accumulation > 1,
+            scale=self._loss_scale(tree),
+            grouped=list(self._groupings),
         )
         try:
             super()._take(executable, tree, micro_batch)
@@ -186,15 +191,25 @@ class TrainingExecutor(PoplarExecutor):
             mean=training.accumulation_and_replication_reduction_type == ReductionType.Mean,
             running=running,
         )
-        return TrainingEngine(
-            tree,
-            executable.program,
-            executable.arguments,
-            self._plan.replicas,
-            layout,
-            settings.current(),
-            update,
-        )
+        program, arguments = executable.program, executable.arguments
+        others = (arguments, self._plan.replicas, layout, settings.current(), update)
+        if self._groupings:
+            self._check_groupings()
+            return GroupedTrainingEngine(self._groupings, tree, program, *others)
+        return TrainingEngine(tree, program, *others)
+
+    def _check_groupings(self) -> None:
+        if self._converted.max_grad_norm != math.inf:
+            raise createPoptorchError(
+                "max_grad_norm bounds the norm over all weights, which is not one number where"
+                f" replicas have weights of their own: {list(self._groupings)}; leave out"
+                " max_grad_norm or replicaGrouping"
+            )
+        if self._options.Distributed.numProcesses > 1:
+            raise createPoptorchError(
+                f"replicaGrouping of {list(self._groupings)} is for the replicas of one process;"
+                f" options.Distributed has {self._options.Distributed.numProcesses}"
+            )
 
     def _run(self, given: Arguments, arguments: Arguments) -> object:
         optimizer = self._optimizer
@@ -263,7 +278,7 @@ class TrainingExecutor(PoplarExecutor):
 
     def _wrap(self) -> None:
         if self._wrapping is None:
-            self._wrapping = Wrapping(self._user_model, self._pull, self.destroy)
+            self._wrapping = Wrapping(self._user_model, self._pull, self.destroy, self._group)
 
     def _optimizer_to_save(self) -> torch.optim.Optimizer:
         return self._optimizer

@@ -16,6 +16,8 @@ from torch import nn
 
 from .checks import createPoptorchError
 from .clones import PLAIN_CLASS
+from .enums import CommGroupType, VariableRetrievalMode
+from .parameter_views import Group
 
 _WRAPPING = "_poptorch_wrapping"
 
@@ -24,13 +26,18 @@ class Wrapping:
     """What ties a user's model to the training executor that owns its weights."""
 
     def __init__(
-        self, model: nn.Module, pull: Callable[[], object], destroy: Callable[[], None]
+        self,
+        model: nn.Module,
+        pull: Callable[[], object],
+        destroy: Callable[[], None],
+        group: Group,
     ) -> None:
         """Swap the classes.
 
         Args:
             pull: copies the device's weights to the host if they are newer.
             destroy: ends the executor; what `model.destroy()` calls.
+            group: sets the groups of replicas that share a parameter.
 
         Raises:
             RuntimeError: the model, or a parameter of it, is wrapped already.
@@ -45,6 +52,7 @@ class Wrapping:
         _check_classes(model)
         self.pull = pull
         self.destroy = destroy
+        self.group = group
         self.version = 0
         """Grows when the host's weights change by way of the executor."""
         self._model = model
@@ -68,6 +76,22 @@ class Wrapping:
 
 class PoptorchParameter(nn.Parameter):
     """A parameter whose value may be on the device."""
+
+    def replicaGrouping(
+        self,
+        comm_group_type: CommGroupType,
+        shards: int,
+        variable_retrieval_mode: VariableRetrievalMode,
+    ) -> None:
+        """Let groups of replicas have values of their own; before compiling.
+
+        Args:
+            comm_group_type: how replicas are grouped.
+            shards: replicas in a group.
+            variable_retrieval_mode: whether the host gets one value per group, or per replica.
+        """
+        wrapping: Wrapping = self.__dict__[_WRAPPING]
+        wrapping.group(self, comm_group_type, shards, variable_retrieval_mode)
 
     @classmethod
     def __torch_function__(

@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import Any, Dict, List
 
 import torch
+from torch import nn
 
 from . import user_model
 from .checks import createPoptorchError
 from .compiled import Compiled
 from .engine import Engine
+from .enums import CommGroupType, VariableRetrievalMode
+from .replica_grouping import make_grouping
 
 
 class Weights(Compiled):
@@ -28,7 +31,9 @@ class Weights(Compiled):
 
     def copyWeightsToHost(self) -> None:
         """Write the device's parameters and buffers into the user model's."""
-        self._running_engine().download(self._weights())
+        engine = self._running_engine()
+        self._make_room()
+        engine.download(self._weights())
 
     def copyWeightsToHostIfNeeded(self) -> bool:
         """As `copyWeightsToHost` if training changed them; inference never does."""
@@ -58,6 +63,33 @@ class Weights(Compiled):
         if self.isAttachedToDevice():
             self.copyWeightsToDevice()
         return result
+
+    def _group(
+        self,
+        parameter: nn.Parameter,
+        comm_group_type: CommGroupType,
+        shards: int,
+        variable_retrieval_mode: VariableRetrievalMode,
+    ) -> None:
+        """Set which replicas share a weight (2.14)."""
+        name = next(n for n, one in self._user_model.named_parameters() if one is parameter)
+        if self.isCompiled():
+            raise createPoptorchError(
+                f"replicaGrouping of {name}: the model is compiled already; call it before the"
+                " first call, or destroy() the executor first"
+            )
+        replicas = self._options.replication_factor
+        grouping = make_grouping(comm_group_type, shards, variable_retrieval_mode, replicas)
+        self._groupings.pop(name, None)
+        if grouping.groups > 1:
+            self._groupings[name] = grouping
+
+    def _make_room(self) -> None:
+        """Give host tensors of weights that every replica returns an entry for each."""
+        for name, grouping in self._groupings.items():
+            weight, replicas = self._user_model.get_parameter(name), len(grouping.of_replica)
+            if grouping.all_replicas and weight.shape[0] != replicas:
+                weight.data = weight.detach().new_empty((replicas, *weight.shape[1:]))
 
     def _upload(self, engine: Engine) -> None:
         engine.upload(self._weights())  # which pulls what a training executor has changed

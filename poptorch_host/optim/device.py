@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple
+from typing import Any, Collection, Dict, Iterator, List, Mapping, Optional, Tuple
 
 import torch
 from torch import nn
@@ -11,7 +11,7 @@ from torch import nn
 from .._logging import logger
 from .converted import Converted
 from .loss_scale import NAME, LossScale
-from .rules import RULES, State
+from .rules import RULES, Rule, State
 
 _MOMENT_TYPE = {
     "Accl1": "first_order_momentum_accum_type",
@@ -27,7 +27,12 @@ class DeviceOptimizer:
     """Updates weights as the converted optimizer says."""
 
     def __init__(
-        self, converted: Converted, *, accumulates: bool, scale: Optional[LossScale] = None
+        self,
+        converted: Converted,
+        *,
+        accumulates: bool,
+        scale: Optional[LossScale] = None,
+        grouped: Collection[str] = (),
     ) -> None:
         """Start without state.
 
@@ -35,10 +40,12 @@ class DeviceOptimizer:
             converted: replaced by assignment when the program sets another optimizer.
             accumulates: more than one micro-batch per update and replica.
             scale: for automatic loss scaling.
+            grouped: weights whose first dimension counts groups of replicas.
         """
         self.converted = converted
         self._accumulates = accumulates
         self._scale = scale
+        self._grouped = frozenset(grouped)
         self._states: Dict[str, State] = {}
 
     @property
@@ -83,7 +90,10 @@ class DeviceOptimizer:
             stored = self._states.setdefault(name, {})
             state = {key: tensor.float() for key, tensor in stored.items()}
             wide = weights[name].detach().float()  # the weight itself unless it is half
-            rule(wide, gradients[name], state, values[group])
+            if name in self._grouped:
+                _update_entries(rule, wide, gradients[name], state, values[group])
+            else:
+                rule(wide, gradients[name], state, values[group])
             weights[name].copy_(wide)
             for key, tensor in state.items():
                 stored[key] = tensor.to(self._dtype(key))
@@ -170,3 +180,21 @@ class DeviceOptimizer:
         factor = (limit / norm).clamp(max=1.0)
         for gradient in gradients:
             gradient.mul_(factor)
+
+
+def _update_entries(
+    rule: Rule,
+    weight: torch.Tensor,
+    gradient: torch.Tensor,
+    state: State,
+    values: Mapping[str, Any],
+) -> None:
+    """Apply a rule to each entry of the first dimension as to a weight of its own."""
+    parts: List[State] = []
+    for index in range(weight.shape[0]):
+        part = {k: (t[index] if t.dim() else t).clone() for k, t in state.items()}
+        rule(weight[index], gradient[index], part, values)
+        parts.append(part)
+    for key, first in parts[0].items():
+        shared = first.dim() == 0 and key == "Step"
+        state[key] = first if shared else torch.stack([part[key] for part in parts])
