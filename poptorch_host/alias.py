@@ -50,7 +50,7 @@ class _Loader(importlib.abc.Loader):
     """Loads one alias."""
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType:
-        module = importlib.import_module(_real_name(spec.name))
+        module = _real_module(spec.name)
         self._spec = module.__spec__
         return module
 
@@ -89,7 +89,14 @@ def share_with_children() -> None:
 def take_over(name: str) -> None:
     """Put the real module in the place of a shim that is being imported."""
     _find_here()
-    sys.modules[name] = importlib.import_module(NAMES[name])
+    sys.modules[name] = _real_module(name)
+
+
+def _real_module(name: str) -> ModuleType:
+    module = importlib.import_module(_real_name(name))
+    if name == "poptorch":
+        importlib.import_module(f"{_PACKAGE}.torch_ops").define()
+    return module
 
 
 def _find_here() -> None:
