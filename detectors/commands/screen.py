@@ -16,6 +16,7 @@ from typing import Callable, Dict, Optional
 
 from detectors.experiment.atomic import DiskFullError
 from detectors.experiment.interrupts import Terminated
+from detectors.experiment.processes import OtherFailedError, Processes
 
 __all__ = ["FAILED", "USAGE", "explain", "guarded", "torchvision_for"]
 
@@ -26,28 +27,43 @@ CALLERS = (ValueError, TypeError, FileNotFoundError, NotADirectoryError, IsADire
 """The caller's mistakes, by the project's rule; everything else is the machine's state or ours."""
 
 
-def guarded(run: Callable[[], int], *, debug: bool = False) -> int:
+def guarded(
+    run: Callable[[], int], *, debug: bool = False, processes: Optional[Processes] = None
+) -> int:
     """Call `run`; turn what it raises into a screen on stderr and an exit code.
+
+    Of several processes the first shows its error, or the one that another has told it of; an error
+    that it cannot know of in time is shown by the process that has it.
 
     Args:
         run: returns an exit code.
         debug: show the traceback too.
+        processes: that run the same; None = this one alone.
     """
+    processes = processes or Processes()
     try:
         return run()
     except SystemExit as error:
         return error.code if isinstance(error.code, int) else FAILED
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return INTERRUPTED
-    except Terminated as error:
-        print(error, file=sys.stderr)
+    except OtherFailedError as error:
+        if not error.shown:
+            print(error, file=sys.stderr)
         return error.exit_code
+    except (KeyboardInterrupt, Terminated) as error:
+        code = error.exit_code if isinstance(error, Terminated) else INTERRUPTED
+        text = str(error) or "interrupted"
+        processes.tell(code, text, wait=False)
+        if processes.first:
+            print(text, file=sys.stderr)
+        return code
     except Exception as error:
         if debug:
             traceback.print_exc()
-        print(clip(explain(error)), file=sys.stderr)
-        return USAGE if isinstance(error, CALLERS) else FAILED
+        text = clip(explain(error))
+        code = USAGE if isinstance(error, CALLERS) else FAILED
+        if not processes.tell(code, text, trace=traceback.format_exc()):
+            print(processes.signed(text), file=sys.stderr)
+        return code
 
 
 def clip(text: str) -> str:

@@ -6,11 +6,14 @@ import os
 import signal
 import sys
 import threading
+import time
 from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any, Dict, Iterator, Optional, Type
 
 __all__ = ["Interrupts", "Terminated"]
+
+ECHO = 1.0  # seconds in which a launcher passes on what the terminal has sent to everybody
 
 
 class Terminated(BaseException):
@@ -44,13 +47,26 @@ class Interrupts:
         unit: what is finished first, for the message.
         own: raise `Terminated` for Ctrl-C too, where something between here and the caller has its
             own ideas about KeyboardInterrupt.
+        launched: by another program together with others; it may send a signal a second time, and
+            the first of them (`announce`) says what happens.
+        announce: say that something is finished first.
     """
 
-    def __init__(self, unit: str = "batch", *, own: bool = False) -> None:
+    def __init__(
+        self,
+        unit: str = "batch",
+        *,
+        own: bool = False,
+        launched: bool = False,
+        announce: bool = True,
+    ) -> None:
         self.unit = unit
         self.own = own
+        self.launched = launched
+        self.announce = announce
         self.requested: Optional[signal.Signals] = None
         self._polite = False
+        self._since = 0.0
         self._before: Dict[signal.Signals, Any] = {}
         self._process = os.getpid()
 
@@ -95,9 +111,14 @@ class Interrupts:
             if number == signal.SIGTERM:
                 signal.signal(number, signal.SIG_DFL)
             return
-        first, self.requested = self.requested is None, signal.Signals(number)
+        now = time.monotonic()
+        if self.requested is not None and self.launched and now - self._since < ECHO:
+            return
+        first, self.requested, self._since = self.requested is None, signal.Signals(number), now
         if first and self._polite:
-            print(f"\nstopping after this {self.unit}; once more stops at once", file=sys.stderr)
+            if self.announce:
+                text = f"\nstopping after this {self.unit}; once more stops at once"
+                print(text, file=sys.stderr)
             return
         if number == signal.SIGINT and not self.own:
             raise KeyboardInterrupt

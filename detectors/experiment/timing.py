@@ -45,6 +45,16 @@ class Timings:
         for seconds in self.per_image.values():
             seconds.clear()
 
+    @staticmethod
+    def joined(parts: Sequence[Timings]) -> Timings:
+        """Those of several processes, one after the other."""
+        whole = Timings()
+        for part in parts:
+            whole.per_batch += part.per_batch
+            for name, seconds in part.per_image.items():
+                whole.per_image[name] += seconds
+        return whole
+
     def render(self) -> str:
         """The table of milliseconds per image."""
         rows = [[part, *summary(self.per_image[part])] for part in PARTS if self.per_image[part]]

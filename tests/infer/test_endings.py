@@ -68,11 +68,11 @@ def stop_at(monkeypatch: pytest.MonkeyPatch, number: int, action: Callable[[], o
     add = Results.add
     seen: List[str] = []
 
-    def counted(self: Results, image: ImageDetections, pixels: Any) -> None:
+    def counted(self: Results, image: ImageDetections) -> None:
         seen.append(image.file)
         if len(seen) == number:
             action()
-        add(self, image, pixels)
+        add(self, image)
 
     monkeypatch.setattr(Results, "add", counted)
 

@@ -19,7 +19,16 @@ from data.fitting import Fit, fit_sample
 from data.reading import UnreadableImageError
 from data.sample import Sample
 
-__all__ = ["Dataset", "ImageBatch", "PrepareOne", "Prepared", "Unreadable", "batches", "prepare"]
+__all__ = [
+    "NOTHING",
+    "Dataset",
+    "ImageBatch",
+    "PrepareOne",
+    "Prepared",
+    "Unreadable",
+    "batches",
+    "prepare",
+]
 
 
 class Dataset(Protocol):
@@ -37,6 +46,8 @@ class Dataset(Protocol):
 class Prepared:
     """One image, ready for the model."""
 
+    index: int
+    """In the dataset."""
     image: Tensor
     """(3, H, W) uint8, fitted."""
     placement: Placement
@@ -71,6 +82,9 @@ class ImageBatch:
     """What was skipped on the way to them."""
 
 
+NOTHING = ImageBatch(torch.zeros(0, 3, 1, 1), [], [])
+"""What comes after the last batch."""
+
 PrepareOne = Callable[[int], Union[Prepared, Unreadable]]
 """From a dataset's index to an image that is ready for the model."""
 
@@ -87,7 +101,8 @@ def prepare(dataset: Dataset, fit: Fit) -> PrepareOne:
         middle = time.perf_counter()
         placed = fit_sample(sample, fit)
         end = time.perf_counter()
-        return Prepared(placed.image, placed.placement, sample, middle - start, end - middle)
+        reading, fitting = middle - start, end - middle
+        return Prepared(index, placed.image, placed.placement, sample, reading, fitting)
 
     return prepare_one
 
@@ -119,7 +134,7 @@ def batches(
 
 
 def pack(items: List[Prepared], unreadable: List[Unreadable]) -> ImageBatch:
-    images = torch.stack([item.image for item in items]) if items else torch.zeros(0, 3, 1, 1)
+    images = torch.stack([item.image for item in items]) if items else NOTHING.images
     return ImageBatch(images, items, unreadable)
 
 

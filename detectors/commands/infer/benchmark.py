@@ -7,7 +7,7 @@ per-batch is a call, per-image is a call divided by its images, and both are pri
 from __future__ import annotations
 
 import json
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Sequence
 
 import torch
 
@@ -16,11 +16,14 @@ from detectors.commands.infer.batches import PrepareOne, batches
 from detectors.commands.infer.detection import detect_batch
 from detectors.commands.infer.results import run_folder
 from detectors.commands.infer.runner import Runner
+from detectors.experiment.console import table
+from detectors.experiment.processes import Processes
 from detectors.experiment.timing import PARTS, Timings, percentile
 
-__all__ = ["figures", "render", "run_benchmark"]
+__all__ = ["figures", "joined", "render", "run_benchmark"]
 
 FILE = "benchmark.json"
+COLUMNS = ("mean", "p50", "p90", "p99")
 REPEATS = 20  # as the seed's: how often the images are gone through unless --repeat says it
 
 
@@ -47,6 +50,38 @@ def figures(timings: Timings, images_per_call: int) -> Dict[str, Any]:
     }
 
 
+def joined(parts: Sequence[Dict[str, Any]]) -> Dict[str, Any]:
+    """The numbers of several processes that ran at the same time: throughput is the sum, a time is
+    that of the slowest; `min` alone is that of the fastest.
+
+    Args:
+        parts: of each process, as `figures` has them; what else they say is the first's.
+    """
+    if len(parts) == 1:
+        return dict(parts[0])
+    summed = {
+        key: sum(part[key] for part in parts) for key in ("calls", "throughput", "end_to_end")
+    }
+    return {
+        **parts[0],
+        "instances": len(parts),
+        **summed,
+        "throughput_of_each": [part["throughput"] for part in parts],
+        "per_batch": slowest([part["per_batch"] for part in parts]),
+        "per_image": {
+            name: slowest([part["per_image"][name] for part in parts])
+            for name in parts[0]["per_image"]
+        },
+    }
+
+
+def slowest(spreads: Sequence[Dict[str, float]]) -> Dict[str, float]:
+    """The longest of each time."""
+    return {
+        key: (min if key == "min" else max)(times[key] for times in spreads) for key in spreads[0]
+    }
+
+
 def spread(seconds: List[float]) -> Dict[str, float]:
     """Mean, percentiles and extremes."""
     return {
@@ -59,28 +94,43 @@ def spread(seconds: List[float]) -> Dict[str, float]:
     }
 
 
-def render(values: Dict[str, Any], timings: Timings) -> str:
+def render(values: Dict[str, Any]) -> str:
     """The report; `throughput:` and `Per-batch latency avg:` can be read by a program."""
+    instances = values.get("instances", 1)
     batch = values["per_batch"]
     images = values["images_per_call"]
     times = ", ".join(
         f"{key}: {1000 * batch[key]:.2f}" for key in ("p50", "p90", "p99", "min", "max")
     )
+    rows = [
+        [part, *(f"{1000 * times[key]:.2f}" for key in COLUMNS)]
+        for part, times in values["per_image"].items()
+    ]
+    together = f"{instances} instances: throughput is summed, times are the slowest one's"
     return "\n".join(
         [
+            *([together] if instances > 1 else []),
             f"throughput: {values['throughput']:.2f} samples/sec, of the model alone",
             f"Per-batch latency avg: {1000 * batch['mean']:.2f} ms, {times}"
             f" ({values['calls']} calls of {images} images)",
             f"Per-image latency avg: {1000 * batch['mean'] / images:.2f} ms, a call by its images",
             f"end to end: {values['end_to_end']:.2f} samples/sec, all four parts in turn",
-            timings.render(),
+            table(["ms per image", *COLUMNS], rows),
             "Benchmark complete",
         ]
     )
 
 
-def run_benchmark(args: Arguments, num_images: int, prepare_one: PrepareOne, runner: Runner) -> int:
+def run_benchmark(
+    args: Arguments,
+    num_images: int,
+    prepare_one: PrepareOne,
+    runner: Runner,
+    processes: Processes,
+) -> int:
     """Measure, print and write `benchmark.json`; returns the exit code.
+
+    Each of several processes goes through all of the images; their clocks start together.
 
     Images are read, letterboxed, run and scaled back one after the other, so that no part disturbs
     another. The first call, which compiles and warms up, is dropped, as are those that try numbers
@@ -101,6 +151,8 @@ def run_benchmark(args: Arguments, num_images: int, prepare_one: PrepareOne, run
         if not warm:
             timings.forget()
             warm = runner.settled
+            if warm:
+                processes.agree(None, len)  # wait until everybody is
     values = {
         **runner.detector.header(),
         "device": runner.device,
@@ -114,12 +166,15 @@ def run_benchmark(args: Arguments, num_images: int, prepare_one: PrepareOne, run
             f"--worst-case: NMS kept {min(rounds)} boxes of an image instead of --max {args.max}:"
             " the model has fewer candidates; lower --max or raise --top-k"
         )
+    values = processes.agree(values, joined)
     if runner.note:
         print(runner.note)
-    folder = run_folder(args.out, runner.detector.name, writable=args.overwrite)
-    (folder / FILE).write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+    name, writable = runner.detector.name, args.overwrite
+    folder = processes.from_first(lambda: run_folder(args.out, name, writable=writable))
+    if processes.first:
+        (folder / FILE).write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
     if args.worst_case:
         print(f"worst case: NMS ran {args.max} rounds in every image")
-    print(render(values, timings))
+    print(render(values))
     print(f"{folder}: {FILE}")
     return 0

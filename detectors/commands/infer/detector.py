@@ -59,14 +59,15 @@ class Detector:
         """(height, width) of the network's input."""
         return self.model.config.image_size
 
-    def headline(self, device: str) -> str:
-        """What runs where: the first line of a run."""
+    def headline(self, device: str, instances: int = 1) -> str:
+        """What runs where, and in how many processes: the first line of a run."""
         height, width = self.image_size
         millions = f"{self.num_parameters / 1e6:.1f} M parameters"
+        several = f" · {instances} instances" if instances > 1 else ""
         giga = f"{self.multiply_adds / 1e9:.1f} GMAC"
         return (
-            f"device {device} · {self.name} {millions} {giga} {width}x{height} {self.precision}"
-            f" · {self.weights}"
+            f"device {device}{several} · {self.name} {millions} {giga} {width}x{height}"
+            f" {self.precision} · {self.weights}"
         )
 
     @property

@@ -8,7 +8,9 @@ import importlib.util
 import os
 from typing import Union
 
-__all__ = ["calm_threads", "choose_device", "set_threads"]
+from detectors.experiment.processes import Processes
+
+__all__ = ["calm_threads", "choose_device", "choose_gpu", "set_threads"]
 
 
 def calm_threads() -> None:
@@ -58,6 +60,14 @@ def choose_device(asked: str, setting: str = "--device ") -> str:
     if asked == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     return asked
+
+
+def choose_gpu(device: str, processes: Processes) -> None:
+    """Give each of several processes on a machine a GPU of its own, as far as there are some."""
+    if device == "cuda" and processes.size > 1:
+        import torch
+
+        torch.cuda.set_device(processes.local_rank % torch.cuda.device_count())
 
 
 def set_threads(threads: Union[int, str, None]) -> None:

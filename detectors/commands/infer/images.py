@@ -5,16 +5,17 @@ from __future__ import annotations
 import sys
 from typing import List
 
-from data.folder import ImageFolder, find_images
+from data.folder import ImageFile, ImageFolder, find_images
 from data.generated import GeneratedImages
 from detectors.commands.infer.arguments import Arguments
 from detectors.commands.infer.batches import Dataset
+from detectors.experiment.processes import Processes
 
 __all__ = ["open_images"]
 
 
-def open_images(args: Arguments) -> Dataset:
-    """A dataset of the images to go through.
+def open_images(args: Arguments, processes: Processes) -> Dataset:
+    """A dataset of the images to go through, the same in all processes: the first looks.
 
     Raises:
         FileNotFoundError: a path is wrong, or there are no images there.
@@ -23,12 +24,17 @@ def open_images(args: Arguments) -> Dataset:
         return GeneratedImages(min(args.generated, args.limit or args.generated))
     if not args.paths:  # --compile-only looks at none
         return GeneratedImages(1)
+    return ImageFolder(processes.from_first(lambda: find(args)))
+
+
+def find(args: Arguments) -> List[ImageFile]:
+    """The files that are named, and those on stdin."""
     listed = stdin_paths() if "-" in args.paths else []
     paths = [path for path in args.paths if path != "-"]
     files = find_images(paths, listed=listed, recursive=args.recursive)
     if not files:
         raise FileNotFoundError("no images: stdin listed no paths (one per line expected)")
-    return ImageFolder(files[: args.limit])
+    return files[: args.limit]
 
 
 def stdin_paths() -> List[str]:

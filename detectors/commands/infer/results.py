@@ -1,4 +1,4 @@
-"""Detections of one image into files, a drawing and the tally that the summary shows.
+"""Detections of one image into a drawing, and into files and the tally that the summary shows.
 
 D detections.
 """
@@ -17,7 +17,7 @@ from data.formats import FORMATS, Classes, ImageDetections
 from detectors.commands.infer.arguments import Arguments
 from detectors.experiment.run_folder import chosen_folder, new_run_folder
 
-__all__ = ["Results", "Tally", "run_folder"]
+__all__ = ["Drawings", "Results", "Tally", "run_folder"]
 
 IMAGES = "images"  # the folder of drawings
 
@@ -78,8 +78,42 @@ def run_folder(out: Optional[Path], model: str, *, writable: bool) -> Path:
     return new_run_folder(Path("runs") / "infer" / model)
 
 
+class Drawings:
+    """Pictures with their detections drawn on; whoever has an image's pixels draws.
+
+    Args:
+        folder: of the run.
+        args: --no-images and --score are used.
+        class_names: by label.
+    """
+
+    def __init__(self, folder: Path, args: Arguments, class_names: Sequence[Optional[str]]) -> None:
+        self.folder = folder / IMAGES
+        self.names = Classes(class_names).names
+        self.wanted = args.images
+        self.score = args.score
+        self.stamp = "random weights" if args.random_weights else ""
+        self.done: Set[str] = set()
+
+    def add(self, image: ImageDetections, pixels: Tensor) -> None:
+        """Draw one image; the second time (--repeat) nothing.
+
+        Args:
+            image: all of its detections, also under the threshold.
+            pixels: (3, H, W) uint8.
+        """
+        if not self.wanted or image.file in self.done:
+            return
+        self.done.add(image.file)
+        kept = over(image, self.score)
+        names = [self.names[label] for label in kept.labels]
+        texts = [f"{name} {score:.2f}" for name, score in zip(names, kept.scores)]
+        drawing = draw(pixels, kept.boxes, kept.labels, texts, self.stamp)
+        save_drawing(drawing, drawing_path(self.folder, kept.file))
+
+
 class Results:
-    """Everything a run writes; a context manager that finishes the files whatever happens.
+    """Every file of a run but the drawings; a context manager that finishes them whatever happens.
 
     Args:
         folder: of the run.
@@ -99,7 +133,6 @@ class Results:
         self.classes = Classes(class_names)
         self.drawings = args.images
         self.score = args.score
-        self.stamp = "random weights" if args.random_weights else ""
         self.complete = False
         """Whether all images were done; the caller says so at the end."""
         self.tally = Tally()
@@ -107,12 +140,9 @@ class Results:
         self.formats = [FORMATS[name] for name in args.format]
         self.writers = [form.open(folder, self.classes, header) for form in self.formats]
 
-    def add(self, image: ImageDetections, pixels: Optional[Tensor]) -> None:
-        """Write one image's detections; the second time (--repeat) nothing.
-
-        Args:
-            image: all of them, also under the threshold.
-            pixels: (3, H, W) uint8 to draw on; None for an image that an earlier run has drawn.
+    def add(self, image: ImageDetections) -> None:
+        """Write one image's detections, those that are over the threshold; an image that is there
+        already is left as it is.
         """
         if image.file in self.done:
             return
@@ -121,11 +151,6 @@ class Results:
         kept = over(image, self.score)
         for writer in self.writers:
             writer.write(kept)
-        if self.drawings and pixels is not None:
-            names = [self.classes.names[label] for label in kept.labels]
-            texts = [f"{name} {score:.2f}" for name, score in zip(names, kept.scores)]
-            drawing = draw(pixels, kept.boxes, kept.labels, texts, self.stamp)
-            save_drawing(drawing, drawing_path(self.folder / IMAGES, kept.file))
         self.tally.add(kept)
 
     def skip(self, name: str, reason: str) -> None:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from detectors.commands.infer.detector import Detector
 from detectors.experiment.batch_size import best_batch
 from detectors.experiment.inference_settings import InferenceSettings, poptorch_options
+from detectors.experiment.processes import Processes
 from detectors.experiment.threads import ThreadTrial
 from detectors.postprocess import Candidates, Detections, PostprocessConfig
 from poplar_ops.runtime import IS_HOST, poptorch
@@ -60,10 +61,16 @@ class Runner:
         settings: how.
         device: cpu, cuda or ipu.
         nms: device, host or none.
+        processes: each of which runs the whole model.
     """
 
     def __init__(
-        self, detector: Detector, settings: InferenceSettings, device: str, nms: str = "device"
+        self,
+        detector: Detector,
+        settings: InferenceSettings,
+        device: str,
+        nms: str = "device",
+        processes: Optional[Processes] = None,
     ) -> None:
         if IS_HOST:
             poptorch.host.configure(device=device)
@@ -76,7 +83,10 @@ class Runner:
         )
         overlapped = settings.io_tiles and settings.device_iterations > 1
         model = Overlapped(detector.model) if overlapped else detector.model
-        self.executor = poptorch.inferenceModel(model, poptorch_options(settings))
+        options = poptorch_options(settings)
+        if processes is not None and processes.size > 1:
+            options.Distributed.configureProcessId(processes.rank, processes.size)
+        self.executor = poptorch.inferenceModel(model, options)
         self.trial: Optional[ThreadTrial] = None
         """Set to find the best number of CPU threads on the first calls."""
 
@@ -201,21 +211,26 @@ def best_candidates(candidates: Candidates, config: PostprocessConfig) -> Detect
 
 
 def fastest_batch(
-    detector: Detector, settings: InferenceSettings, device: str, num_images: int
+    detector: Detector,
+    settings: InferenceSettings,
+    device: str,
+    num_images: int,
+    processes: Processes,
 ) -> int:
     """What --batch auto means: measured on a CPU or GPU, the recipe's on the IPU, where compiling
-    takes minutes.
+    takes minutes. All processes measure at the same time, and take what the first has found.
     """
     if device == "ipu":
         return settings.micro_batch_size
 
     def seconds_of(batch: int) -> float:
         tried = dataclasses.replace(settings, micro_batch_size=batch, device_iterations=1)
-        runner = Runner(detector, tried, device)
+        runner = Runner(detector, tried, device, processes=processes)
         images = runner.example()
         runner(images)  # compiles
         start = time.perf_counter()
         runner(images)
         return time.perf_counter() - start
 
-    return best_batch(seconds_of, min(AUTO_LIMIT, num_images))
+    found = best_batch(seconds_of, min(AUTO_LIMIT, num_images))
+    return processes.agree(found, lambda batches: batches[0])

@@ -18,7 +18,7 @@ def run_settings(args: Arguments, model: str, num_images: int) -> InferenceSetti
     Args:
         args: --config, --set, --batch and --repeat are used.
         model: `efficientdet-d0`.
-        num_images: a call of the executor never takes more than there are.
+        num_images: for one process; a call of the executor never takes more than there are.
 
     Raises:
         ValueError: no such config, key or value.
