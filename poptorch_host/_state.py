@@ -1,22 +1,42 @@
-"""Whether a model runs inside an executor now, and the capture that watches it.
+"""Whether a model runs inside an executor now, and who watches it: a capture or an export.
 
-`running()` is entered by the executor around `forward`: once under fake tensors (with a capture)
-and again for each micro-batch (without one). Everything that behaves differently on the device
-asks here.
+`running()` is entered by the executor around `forward`: once under fake tensors (with a capture),
+perhaps once more to make a graph of it (with an exporter), and again for each micro-batch (with
+neither). Everything that behaves differently on the device asks here.
+
+Random numbers depend on the micro-batch and the block alone: each block that begins while a
+micro-batch with a seed runs seeds them anew, so they are the same wherever its stage runs.
 """
 
 from __future__ import annotations
 
 import contextlib
 import threading
-from typing import TYPE_CHECKING, Iterator, Optional, Protocol, Sequence
+from typing import TYPE_CHECKING, Callable, Iterator, List, NoReturn, Optional, Protocol, Sequence
 
 import torch
 
 if TYPE_CHECKING:
     from .overlap import OverlapRecord
 
-__all__ = ["CaptureHooks", "LossHooks", "current_capture", "is_running", "losses", "running"]
+__all__ = [
+    "CaptureHooks",
+    "ExportHooks",
+    "LossHooks",
+    "begin_block",
+    "block_seed",
+    "current_capture",
+    "exporter",
+    "is_recomputing",
+    "is_running",
+    "losses",
+    "recomputing",
+    "reseed",
+    "running",
+    "seed",
+]
+
+_BLOCK_STEP = 0xBF58476D1CE4E5B9  # odd and unlike the step from one micro-batch to the next
 
 
 class CaptureHooks(Protocol):
@@ -61,10 +81,39 @@ class LossHooks(Protocol):
         """An operator that the dispatcher does not show computed tensors from others."""
 
 
+class ExportHooks(Protocol):
+    """What is told of things in `forward` that a graph of operators does not show."""
+
+    def begin_block(self, number: int) -> None:
+        """The number-th block of this `forward` begins."""
+
+    def checkpoint(self) -> None:
+        """What is alive here is kept when a stage recomputes."""
+
+    def call(
+        self,
+        call: Callable[[List[torch.Tensor]], List[torch.Tensor]],
+        inputs: Sequence[torch.Tensor],
+        examples: Sequence[torch.Tensor],
+    ) -> List[torch.Tensor]:
+        """Python that is called each time the graph runs; results are like the examples."""
+
+    def refuse(self, what: str) -> NoReturn:
+        """Stop, because this cannot be in a graph.
+
+        Raises:
+            poptorch.Error: always.
+        """
+
+
 class _Local(threading.local):
     depth = 0
     capture: Optional[CaptureHooks] = None
     losses: Optional[LossHooks] = None
+    exporter: Optional[ExportHooks] = None
+    seed: Optional[int] = None
+    blocks = 0
+    recomputing = False
 
 
 _local = _Local()
@@ -85,16 +134,79 @@ def losses() -> Optional[LossHooks]:
     return _local.losses
 
 
+def exporter() -> Optional[ExportHooks]:
+    """Who makes a graph of this thread's `forward`; None outside an export."""
+    return _local.exporter
+
+
+def seed() -> Optional[int]:
+    """Seed of the micro-batch that this thread runs; None if it draws no random numbers."""
+    return _local.seed
+
+
+def is_recomputing() -> bool:
+    """True while activations are computed once more on the way back."""
+    return _local.recomputing
+
+
+def begin_block() -> None:
+    """A block begins outside a capture: tell the exporter, or seed its random numbers."""
+    number, _local.blocks = _local.blocks, _local.blocks + 1
+    if _local.exporter is not None:
+        _local.exporter.begin_block(number)
+    else:
+        reseed(number)
+
+
+def reseed(number: int) -> None:
+    """Seed random numbers for the number-th block of the micro-batch that runs now, if it has any.
+
+    Its first numbers come from the seed itself, those of each block from a mix of both.
+    """
+    if _local.depth and _local.seed is not None:
+        torch.manual_seed(block_seed(_local.seed, number))
+
+
+def block_seed(seed: int, number: int) -> int:
+    """Seed of the number-th block of a micro-batch: 63 bits, other ones for any other pair."""
+    mixed = (seed + (number + 1) * _BLOCK_STEP) % 2**64
+    mixed = ((mixed ^ (mixed >> 31)) * _BLOCK_STEP) % 2**64
+    return (mixed ^ (mixed >> 29)) % 2**63
+
+
 @contextlib.contextmanager
 def running(
-    capture: Optional[CaptureHooks] = None, losses: Optional[LossHooks] = None
+    capture: Optional[CaptureHooks] = None,
+    losses: Optional[LossHooks] = None,
+    exporter: Optional[ExportHooks] = None,
+    seed: Optional[int] = None,
 ) -> Iterator[None]:
-    """Mark this thread as inside an executor, with or without a capture; `losses` if it trains."""
-    previous = _local.capture, _local.losses
+    """Mark this thread as inside an executor.
+
+    Args:
+        capture: watches a run under fake tensors.
+        losses: is told of losses, if the model trains.
+        exporter: makes a graph of the run.
+        seed: of the micro-batch, if it draws random numbers.
+    """
+    previous = _local.capture, _local.losses, _local.exporter, _local.seed, _local.blocks
     _local.depth += 1
-    _local.capture, _local.losses = capture, losses
+    _local.capture, _local.losses, _local.exporter = capture, losses, exporter
+    _local.seed, _local.blocks = seed, 0
     try:
         yield
     finally:
         _local.depth -= 1
-        _local.capture, _local.losses = previous
+        (_local.capture, _local.losses, _local.exporter, _local.seed, _local.blocks) = previous
+
+
+@contextlib.contextmanager
+def recomputing(seed: Optional[int]) -> Iterator[None]:
+    """Compute activations of a micro-batch again, with its seed."""
+    previous = _local.recomputing
+    try:
+        with running(seed=seed):
+            _local.recomputing = True
+            yield
+    finally:
+        _local.recomputing = previous

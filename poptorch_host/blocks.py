@@ -1,6 +1,6 @@
 """Blocks of a model: which modules or statements belong together on one IPU.
 
-Outside a capture everything here does nothing, so a model with blocks is a plain PyTorch model.
+Outside an executor everything here does nothing, so a model with blocks is a plain PyTorch model.
 """
 
 from __future__ import annotations
@@ -155,3 +155,5 @@ def _begin(user_id: Optional[str], ipu_id: Optional[int]) -> None:
     capture = _state.current_capture()
     if capture is not None:
         capture.begin_block(user_id, ipu_id)
+    elif _state.is_running():
+        _state.begin_block()

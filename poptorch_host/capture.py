@@ -111,6 +111,7 @@ def capture(
         uses_half=recorder.uses_half,
         uses_random=recorder.uses_random,
         depends_on_layout=recorder.depends_on_layout,
+        checkpoints=recorder.uses("poptorch::recomputationCheckpoint"),
         loss=None if recorder.losses is None else recorder.losses.final(),
         placements=placements,
         tensors=shapes,
@@ -155,7 +156,7 @@ def _trace(model: nn.Module, inputs: _Inputs, mode: FakeTensorMode, recorder: Re
     try:
         with contextlib.ExitStack() as stack:
             stack.enter_context(torch.set_grad_enabled(recorder.losses is not None))
-            for context in (_no_validation(), scripts_as_python(), mode):
+            for context in (no_validation(), scripts_as_python(), mode):
                 stack.enter_context(context)
             stack.enter_context(OperatorWatch(recorder))
             stack.enter_context(FunctionWatch(recorder))
@@ -252,7 +253,7 @@ def _fake_arguments(
 
 
 @contextlib.contextmanager
-def _no_validation() -> Iterator[None]:
+def no_validation() -> Iterator[None]:
     """Distributions made in forward skip their checks of values."""
     distribution = torch.distributions.Distribution
     before = distribution._validate_args

@@ -5,8 +5,9 @@ Shapes and dtypes of the results are those of `example_outputs`.
 
 from __future__ import annotations
 
+import functools
 import zlib
-from typing import Callable, Dict, List, Optional, Sequence, Tuple, Union
+from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import torch
 
@@ -22,6 +23,13 @@ _NARROW = {torch.int64: torch.int32, torch.float64: torch.float32}  # as outputs
 captured_attributes: Dict[str, Dict[str, Attribute]] = {}
 """Attributes of the custom operators captured so far, by `attribute_id`."""
 _table: Dict[Tuple[str, str, int], Implementation] = {}
+
+
+class Like(NamedTuple):
+    """What an example says of a result."""
+
+    shape: Tuple[int, ...]
+    dtype: torch.dtype
 
 
 def register(domain: str, name: str, function: Implementation, version: int = 1) -> None:
@@ -76,7 +84,7 @@ def custom_op(
     if not _state.is_running():
         return [torch.zeros_like(example) for example in example_outputs]
 
-    function = implementation(domain, name, domain_version)
+    implementation(domain, name, domain_version)
     capture = _state.current_capture()
     if capture is not None:
         capture.record(f"{domain}::{name}")
@@ -89,9 +97,34 @@ def custom_op(
         names.made(name, zeros)
         return zeros
 
+    call = functools.partial(
+        run, name=name, domain=domain, version=domain_version, attributes=attributes
+    )
+    exporter = _state.exporter()
+    if exporter is not None:
+        likes = [Like(tuple(example.shape), example.dtype) for example in example_outputs]
+        return exporter.call(functools.partial(call, examples=likes), inputs, example_outputs)
+    return call(list(inputs), examples=example_outputs)
+
+
+def run(
+    inputs: List[torch.Tensor],
+    *,
+    name: str,
+    domain: str,
+    version: int,
+    attributes: Dict[str, Attribute],
+    examples: Sequence[Union[torch.Tensor, Like]],
+) -> List[torch.Tensor]:
+    """Compute a custom operator by its registered function.
+
+    Args:
+        examples: one per result, with its shape and dtype.
+    """
+    function = implementation(domain, name, version)
     with names.suspended():
         outputs = function(list(inputs), attributes)
-    _check_outputs(f"{domain}.{name}:{domain_version}", outputs, example_outputs)
+    _check_outputs(f"{domain}.{name}:{version}", outputs, examples)
     names.made(name, outputs)
     return list(outputs)
 
@@ -144,9 +177,9 @@ def _check_scalar(key: str, value: object) -> None:
 
 
 def _check_outputs(
-    op: str, outputs: Sequence[torch.Tensor], examples: Sequence[torch.Tensor]
+    op: str, outputs: Sequence[torch.Tensor], examples: Sequence[Union[torch.Tensor, Like]]
 ) -> None:
-    def describe(tensors: Sequence[torch.Tensor]) -> List[str]:
+    def describe(tensors: Sequence[Union[torch.Tensor, Like]]) -> List[str]:
         return [f"{_NARROW.get(t.dtype, t.dtype)} {tuple(t.shape)}" for t in tensors]
 
     expected, got = describe(examples), describe(outputs)

@@ -96,7 +96,7 @@ class Engine:
         """
         position = index % len(self._replicas)
         try:
-            with self._modes(seed), _state.running():
+            with self._modes(seed), _state.running(seed=seed):
                 outputs = self._forward(position, inputs)
                 if self._writes:  # an output may be a buffer that changes after this
                     outputs = [output.clone() for output in outputs]

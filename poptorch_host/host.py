@@ -38,6 +38,7 @@ def configure(
     schedule: object = _KEEP,
     engine: object = _KEEP,
     operators: object = _KEEP,
+    recompute: object = _KEEP,
     threads: object = _KEEP,
     keep_memory: object = _KEEP,
     loader_buffers: object = _KEEP,
@@ -50,6 +51,8 @@ def configure(
         schedule: "sequential": micro-batches one after the other.
         engine: "eager", or "compile" for torch.compile (torch 2.4 or later).
         operators: "refuse" stops at operators PopTorch does not take, "report" warns.
+        recompute: whether training computes activations once more on the way back: "auto" where
+            forward calls `recomputationCheckpoint` and in pipelines over ranks, "always", "never".
         threads: CPU threads, or None for torch's choice; acts at once, on all of torch.
         keep_memory: whether glibc keeps big freed blocks; cannot be taken back in a process where
             an executor has compiled.
@@ -69,6 +72,7 @@ def configure(
         "schedule": schedule,
         "engine": engine,
         "operators": operators,
+        "recompute": recompute,
         "threads": threads,
         "keep_memory": keep_memory,
         "loader_buffers": loader_buffers,

@@ -42,6 +42,9 @@ def call(
         if losses is not None:
             losses.follow(inputs, outputs)
     else:
+        exporter = _state.exporter()
+        if exporter is not None:
+            exporter.refuse(f"poptorch.{operator}")
         with names.suspended():
             outputs = compute()
     names.made(operator, outputs)

@@ -54,6 +54,11 @@ def recomputationCheckpoint(*tensors: Any) -> Any:
         members = one if isinstance(one, (list, tuple)) else [one]
         if not all(isinstance(member, Tensor) for member in members):
             raise ValueError("All inputs must be tensors")
+    capture, exporter = _state.current_capture(), _state.exporter()
+    if capture is not None:
+        capture.record("poptorch::recomputationCheckpoint")
+    elif exporter is not None:
+        exporter.checkpoint()
     return tensors[0] if len(tensors) == 1 else tensors
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import Any, List
 
 from torch import Tensor
 
@@ -64,9 +64,19 @@ def ipu_print_tensor(
         )
         sys.stderr.write(f"{label}: {{{text}}}\n")
 
-    if _state.is_running() and _state.current_capture() is None:
+    def show(tensors: List[Tensor]) -> List[Tensor]:
+        (tensor,) = tensors
+        if _state.is_recomputing():  # it was written when it was computed first
+            return tensors
         write(title, tensor)
         if print_gradient and tensor.requires_grad:
             watched: Any = tensor  # torch has no types for hooks
             watched.register_hook(lambda gradient: write(f"Gradient___{title}", gradient))
+        return tensors
+
+    exporter = _state.exporter()
+    if exporter is not None:
+        return exporter.call(show, [tensor], [tensor])[0]
+    if _state.is_running() and _state.current_capture() is None:
+        show([tensor])
     return tensor

@@ -32,6 +32,8 @@ class Program:
     uses_random: bool = False
     depends_on_layout: bool = False
     """`forward` looks at strides (`view`, ...), so memory formats matter."""
+    checkpoints: int = 0
+    """Calls of `recomputationCheckpoint`."""
     loss: Optional[LossPoint] = None
     """What is differentiated; None in inference."""
     placements: Tuple[Placement, ...] = ()

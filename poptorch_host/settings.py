@@ -16,6 +16,7 @@ _CHOICES = {
     "engine": ("eager", "compile"),
     "operators": ("refuse", "report"),
     "loader_buffers": ("copied", "reused"),
+    "recompute": ("auto", "always", "never"),
 }
 
 
@@ -39,6 +40,9 @@ class Settings:
     """Elements of asynchronous loaders: copied, or reused (views that the next one overwrites)."""
     strict: bool = False
     """Repeat defects of PopTorch 3.4 that are mended else: AdamW's bias_correction is not read."""
+    recompute: str = "auto"
+    """Whether training computes activations once more on the way back instead of keeping them: auto
+    does where forward calls `recomputationCheckpoint`, and in pipelines over ranks."""
 
     def __post_init__(self) -> None:
         for name, choices in _CHOICES.items():

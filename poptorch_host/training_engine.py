@@ -13,6 +13,8 @@ import torch
 from torch import nn
 
 from . import _state, half
+from ._logging import logger
+from .anchors import Anchors
 from .arguments import Arguments
 from .checks import createPoptorchError
 from .engine import Engine, Layout, Replica
@@ -20,6 +22,7 @@ from .gradients import Gradients
 from .loss import IDENTITY, LossCatcher, LossPoint, LossWatch
 from .optim.device import DeviceOptimizer
 from .program import Program
+from .recomputed_forward import RecomputedForward, is_wanted
 from .settings import Settings
 
 
@@ -71,6 +74,11 @@ class TrainingEngine(Engine):
             if parameter.requires_grad
         }
         """Parameters on the device that get a gradient, by name."""
+        self._recomputed: List[RecomputedForward] = []
+        """Of each replica; empty if all activations are kept."""
+        if is_wanted(program, settings):
+            trees = [replica.module for replica in self._replicas]
+            self._recomputed = [RecomputedForward(tree, program, arguments) for tree in trees]
         self._storages = {
             tensor.untyped_storage().data_ptr() for tensor in self._replicas[0].weights.values()
         }
@@ -91,8 +99,8 @@ class TrainingEngine(Engine):
         catcher = LossCatcher(self._point)
         try:
             with self._training_modes(seed, catcher):
-                with _state.running(losses=catcher):
-                    results = self._forward(position, inputs)
+                with _state.running(losses=catcher, seed=seed):
+                    results = self._results(position, inputs, catcher)
                 outputs = [self._detached(result) for result in results]
                 self._check(outputs)
                 # Activations may be computed once more on the way back: in this thread, where the
@@ -113,6 +121,25 @@ class TrainingEngine(Engine):
         if self._anchors is not None:
             self._anchors.finish(replica.weights, self._update.optimizer.loss_scaling)
         return outputs
+
+    def keep(self, anchors: Anchors) -> None:
+        """As `Engine.keep`; operators have names in the model's own forward only."""
+        if anchors.watches_operators and self._recomputed:
+            logger.warning(
+                "Nothing is recomputed, all activations are kept: tensors are anchored by name"
+            )
+            self._recomputed = []
+        super().keep(anchors)
+
+    def _results(
+        self, position: int, inputs: List[torch.Tensor], catcher: LossCatcher
+    ) -> List[torch.Tensor]:
+        if self._recomputed and not self._recomputed[position].prepare(inputs):
+            self._recomputed = []
+        if not self._recomputed:
+            return self._forward(position, inputs)
+        *results, catcher.loss = self._recomputed[position](inputs)
+        return results
 
     def _copies(self, pristine: nn.Module, count: int) -> List[Replica]:
         shared: Dict[int, nn.Parameter] = {}
