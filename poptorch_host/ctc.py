@@ -48,7 +48,8 @@ def ctc_beam_search_decoder(
         leaf.Result((samples, top_paths, steps), torch.int32),
     ]
 
-    def compute() -> List[Tensor]:
+    def compute(inputs: List[Tensor]) -> List[Tensor]:
+        probs, lengths = inputs
         scores = torch.full((samples, top_paths), -math.inf, dtype=torch.float32)
         sizes = torch.zeros((samples, top_paths), dtype=torch.int32)
         paths = torch.full((samples, top_paths, steps), NOTHING, dtype=torch.int32)

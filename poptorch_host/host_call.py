@@ -53,7 +53,7 @@ class CPU:
             "call_cpu_op",
             args,
             [leaf.Result(tuple(shape), torch.float32) for shape in shapes],
-            lambda: self._on_host(args, shapes),
+            lambda inputs: self._on_host(inputs, shapes),
         )
         return outputs[0] if single else outputs
 

@@ -25,13 +25,13 @@ def call(
     operator: str,
     inputs: Sequence[Tensor],
     results: Sequence[Result],
-    compute: Callable[[], List[Tensor]],
+    compute: Callable[[List[Tensor]], List[Tensor]],
 ) -> List[Tensor]:
     """Call an operator.
 
     Args:
         operator: its name, counted as `poptorch::operator`.
-        inputs: every tensor that `compute` reads; at least one.
+        inputs: every tensor that `compute` reads, and its argument; at least one.
         results: one entry for each tensor that `compute` returns.
     """
     capture = _state.current_capture()
@@ -46,6 +46,6 @@ def call(
         if exporter is not None:
             exporter.refuse(f"poptorch.{operator}")
         with names.suspended():
-            outputs = compute()
+            outputs = compute(list(inputs))
     names.made(operator, outputs)
     return outputs

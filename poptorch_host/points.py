@@ -40,8 +40,8 @@ def fps(src: Tensor, ptr: List[int], ratio: float = 0.5, random_start: bool = Fa
     if random_start and _state.current_capture() is not None:
         src.new_empty(1, dtype=torch.float32).uniform_()  # tells it that random numbers are drawn
 
-    def compute() -> List[Tensor]:
-        points = src.reshape(src.shape[0], -1)
+    def compute(inputs: List[Tensor]) -> List[Tensor]:
+        points = inputs[0].reshape(len(inputs[0]), -1)
         clouds = [
             _farthest(points[begin:end], count, random_start) + begin
             for begin, end, count in zip(ptr, ptr[1:], taken)
@@ -73,11 +73,13 @@ def nearest(
     _check_nearest(x, y, batch_x, batch_y)
     batches = [one for one in (batch_x, batch_y) if isinstance(one, Tensor)]
 
-    def compute() -> List[Tensor]:
+    def compute(inputs: List[Tensor]) -> List[Tensor]:
+        x, y, *given = inputs
         distances = torch.cdist(x.reshape(len(x), -1), y.reshape(len(y), -1))  # (N, M)
         if batch_x is not None or batch_y is not None:
-            apart = _clouds(batch_x, x).unsqueeze(1) != _clouds(batch_y, y).unsqueeze(0)
-            distances = distances.masked_fill(apart, math.inf)
+            of_x = given.pop(0) if isinstance(batch_x, Tensor) else _clouds(batch_x, x)
+            of_y = given.pop(0) if isinstance(batch_y, Tensor) else _clouds(batch_y, y)
+            distances = distances.masked_fill(of_x.unsqueeze(1) != of_y.unsqueeze(0), math.inf)
         return [distances.argmin(dim=1)]
 
     result = leaf.Result((len(x),), torch.int64)
@@ -120,10 +122,8 @@ def _check_fps(src: object, ptr: object, ratio: object, random_start: object) ->
         raise createPoptorchError(f"fps: `ratio` must be above 0 and at most 1, got {ratio}")
 
 
-def _clouds(batch: Optional[Batch], points: Tensor) -> Tensor:
+def _clouds(batch: Optional[List[int]], points: Tensor) -> Tensor:
     """(N,) the cloud of each point."""
-    if isinstance(batch, Tensor):
-        return batch
     if not batch:
         return torch.zeros(len(points), dtype=torch.int64, device=points.device)
     return torch.tensor(batch, dtype=torch.int64, device=points.device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Callable, List, Optional, Tuple
 
 import pytest
@@ -213,6 +214,25 @@ def test_an_unknown_tensor_is_refused_at_compile_with_names_like_it() -> None:
         trainer(model, options).compile(X)
     with pytest.raises(poptorch.Error, match=r"getTensorNames"):
         poptorch.inferenceModel(Net(), options.clone()).compile(X)
+
+
+def test_executables_from_files_are_anchored_as_well(tmp_path: Path) -> None:
+    def options(name: str) -> poptorch.Options:
+        cached = poptorch.Options().enableExecutableCaching(str(tmp_path))
+        return cached.anchorTensor("a", name)
+
+    model = Net()
+    for name in ("fc1/Add:0", "fc1/Add:0", "Relu:0"):
+        executor = poptorch.inferenceModel(model, options(name))
+        executor(X)
+        expected = model.fc1(X) if name.startswith("fc1") else model.fc1(X).relu()
+        torch.testing.assert_close(executor.getAnchoredTensor("a"), expected)
+    executor.save(tmp_path / "saved")
+    again = poptorch.inferenceModel(model, options("Relu:0"))
+    again.loadExecutable(tmp_path / "saved")
+    again(X)
+    torch.testing.assert_close(again.getAnchoredTensor("a"), expected)
+    assert "Relu:0" in again.getTensorNames()
 
 
 def test_the_compiling_engine_has_no_anchors(configure: Callable[..., object]) -> None:
