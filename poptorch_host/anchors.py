@@ -11,7 +11,7 @@ import difflib
 from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from . import microbatch, names
@@ -68,6 +68,8 @@ class Anchors:
         self._latest: Dict[str, Tensor] = {}
         self._kept: Dict[str, List[Tensor]] = {}
         self._index = 0
+        self._replicas = plan.replicas
+        self._step: List[Mapping[str, Tensor]] = []  # weights of the replicas in this micro-step
 
     @property
     def watches_operators(self) -> bool:
@@ -76,7 +78,7 @@ class Anchors:
 
     def start(self) -> None:
         """A call begins."""
-        self._index = 0
+        self._index, self._step = 0, []
         self._kept = {short_name: [] for short_name in self._anchors}
 
     @contextlib.contextmanager
@@ -95,7 +97,7 @@ class Anchors:
         with names.naming(namer), _Watch():  # type: ignore[no-untyped-call]  # as half.py
             yield
 
-    def take_gradients(self, trained: Mapping[str, nn.Parameter]) -> None:
+    def take_gradients(self, trained: Mapping[str, Tensor]) -> None:
         """After the way back of one micro-batch: `.grad` is this micro-batch's alone."""
         for name, weight in trained.items():
             if GRADIENT + name in self._wanted:
@@ -105,26 +107,34 @@ class Anchors:
     def finish(self, weights: Mapping[str, Tensor], loss_scaling: Optional[float] = None) -> None:
         """After one micro-batch, and the update that it may have made.
 
+        Args:
+            weights: parameters and buffers of its replica; all replicas' are looked at after the
+                last one's micro-batch, which is when an update has reached all.
+
         Raises:
             poptorch.Error: the run did not compute what the capture had.
         """
-        for name, weight in weights.items():
-            for prefix in ("", UPDATED):
-                if prefix + name in self._wanted:
-                    self._latest[prefix + name] = weight.detach().clone()
-        if loss_scaling is not None and LOSS_SCALE in self._wanted:
+        if loss_scaling is not None:
             self._latest[LOSS_SCALE] = torch.tensor(loss_scaling)
-        for short_name, (name, plan) in self._anchors.items():
-            if name not in self._latest:
-                raise createPoptorchError(
-                    f"anchorTensor({short_name!r}): {name} was computed when the model was compiled"
-                    " but not in this run: torch made other operators of it. Anchor a tensor before"
-                    " or after it"
-                )
-            if microbatch.returned(self._index, plan):
-                self._kept[short_name].append(self._latest[name].cpu())
+        for short_name, (name, _) in self._anchors.items():
+            if _weight_of(name, weights) is None:
+                if name not in self._latest:
+                    raise _not_computed(short_name, name)
+                self._keep(short_name, self._index, self._latest[name])
         self._index += 1
         self._latest = {}
+        self._step.append(weights)
+        if len(self._step) == self._replicas:
+            step, self._step = self._step, []
+            for index, table in enumerate(step, self._index - len(step)):
+                for short_name, (name, _) in self._anchors.items():
+                    weight = _weight_of(name, table)
+                    if weight is not None:
+                        self._keep(short_name, index, weight.detach().clone())
+
+    def _keep(self, short_name: str, index: int, value: Tensor) -> None:
+        if microbatch.returned(index, self._anchors[short_name].plan):
+            self._kept[short_name].append(value.cpu())
 
     def merged(self) -> Dict[str, Tensor]:
         """The values of a call that has ended, by short name."""
@@ -175,6 +185,18 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # as half.py
 
 def _shape(tensor: Tensor) -> Tuple[Tuple[int, ...], torch.dtype]:
     return tuple(tensor.shape), tensor.dtype
+
+
+def _weight_of(name: str, weights: Mapping[str, Tensor]) -> Optional[Tensor]:
+    """The weight whose value a name stands for; None if it stands for something else."""
+    return weights.get(name[len(UPDATED) :] if name.startswith(UPDATED) else name)
+
+
+def _not_computed(short_name: str, name: str) -> Exception:
+    return createPoptorchError(
+        f"anchorTensor({short_name!r}): {name} was computed when the model was compiled but not in"
+        " this run: torch made other operators of it. Anchor a tensor before or after it"
+    )
 
 
 def _unknown(short_name: str, long_name: str, known: List[str]) -> Exception:

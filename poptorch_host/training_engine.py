@@ -111,7 +111,8 @@ class TrainingEngine(Engine):
             replica.restore()
             self._cut_buffers(replica)
         if self._anchors is not None:
-            self._anchors.take_gradients(self.trained)
+            own = {name: replica.weights[name] for name in self.trained}
+            self._anchors.take_gradients(own)
         self._update.optimizer.track(self.trained)
         self._gradients.add(self.trained, self._update.optimizer.accum_type)
         if (index + 1) % self._update.micro_batches == 0:

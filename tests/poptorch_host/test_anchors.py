@@ -252,3 +252,37 @@ def test_without_anchors_no_run_is_watched(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(anchors, "_Watch", fail)
     poptorch.inferenceModel(Net())(X)
     trainer(Net(), poptorch.Options())(X)
+
+
+def test_replicas_with_weights_of_their_own_anchor_their_own() -> None:
+    # 2.14
+    class Grouped(nn.Module):
+        inner: Any
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = nn.Module()
+            self.inner.weight = nn.Parameter(torch.tensor([[1.0], [2.0]]))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return poptorch.identity_loss(self.inner.weight * x, "sum")
+
+    options = poptorch.Options().replicationFactor(2).outputMode(Mode.All)
+    options.anchorTensor("gradient", "Gradient___inner.weight")
+    options.anchorTensor("new", "UpdatedVar___inner.weight", Mode.Final)
+    executor = trainer(Grouped(), options)
+    group = poptorch.CommGroupType.NoGrouping
+    executor.inner.weight.replicaGrouping(group, 0, poptorch.VariableRetrievalMode.OnePerGroup)
+    executor(torch.tensor([10.0, 20.0]))
+    assert executor.getAnchoredTensor("gradient").tolist() == [10.0, 20.0]
+    assert executor.getAnchoredTensor("new").tolist() == [1.0 - 10.0, 2.0 - 20.0]
+
+
+def test_an_update_reaches_the_anchors_of_all_replicas() -> None:
+    options = poptorch.Options().deviceIterations(2).replicationFactor(2)
+    options.anchorTensor("all", "UpdatedVar___weight", Mode.All)
+    options.anchorTensor("last", "weight", Mode.Final)
+    executor = trainer(Scale(), options)
+    executor(torch.tensor([1.0, 3.0, 5.0, 5.0]))
+    assert executor.getAnchoredTensor("all").tolist() == [-2.0, -2.0, -7.0, -7.0]
+    assert executor.getAnchoredTensor("last").tolist() == [-7.0, -7.0]
