@@ -55,6 +55,9 @@ class _Kept(TorchDispatchMode):  # type: ignore[no-untyped-call]  # as half.py
         kwargs = kwargs or {}
         for tensor in written_by(func, args, kwargs):
             if _storage(tensor) not in self._inside:
+                exporter = _state.exporter()
+                if exporter is not None:  # a graph would not put the value back
+                    exporter.refuse("A loop or branch that writes into tensors from outside")
                 self._before.append((tensor, tensor.clone()))
         outer = {_storage(tensor) for tensor in tensors_in([*args, *kwargs.values()])}
         outputs = func(*args, **kwargs)

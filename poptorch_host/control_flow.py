@@ -75,9 +75,6 @@ def cond(
     if not isinstance(condition, Tensor) or condition.numel() != 1:
         got = list(condition.shape) if isinstance(condition, Tensor) else type(condition).__name__
         raise createPoptorchError(f"poptorch.cond: the condition must be one bool, got {got}")
-    exporter = _state.exporter()
-    if exporter is not None:
-        exporter.refuse("poptorch.cond()")
     if isinstance(condition, FakeTensor):
         values = _both(condition, then_body, then_inps, else_body, else_inps)
     elif bool(condition):

@@ -451,16 +451,6 @@ def test_a_buffer_is_written_on_one_stage(
         both.split()
 
 
-@needs_export
-def test_a_branch_by_values_is_no_part(stages: Make) -> None:
-    def forward(net: Any, x: Tensor) -> Any:
-        return poptorch.cond(x.sum() > 0, net.a, [x], net.b, [x])[0]
-
-    both = stages(Net(forward), torch.ones(3, 4), training=False)
-    with pytest.raises(poptorch.Error, match=r"poptorch.cond\(\) cannot be split into stages"):
-        both.split()
-
-
 @pytest.mark.skipif(HAS_EXPORT, reason="this torch can export")
 def test_an_old_torch_is_named_with_what_stages_need(stages: Make) -> None:
     both = stages(Net(CASES["with Block"][0]), torch.ones(3, 4), training=True)
