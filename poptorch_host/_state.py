@@ -11,8 +11,19 @@ micro-batch with a seed runs seeds them anew, so they are the same wherever its 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import threading
-from typing import TYPE_CHECKING, Callable, Iterator, List, NoReturn, Optional, Protocol, Sequence
+from typing import (
+    TYPE_CHECKING,
+    Callable,
+    Dict,
+    Iterator,
+    List,
+    NoReturn,
+    Optional,
+    Protocol,
+    Sequence,
+)
 
 import torch
 
@@ -35,8 +46,6 @@ __all__ = [
     "running",
     "seed",
 ]
-
-_BLOCK_STEP = 0xBF58476D1CE4E5B9  # odd and unlike the step from one micro-batch to the next
 
 
 class CaptureHooks(Protocol):
@@ -84,8 +93,8 @@ class LossHooks(Protocol):
 class ExportHooks(Protocol):
     """What is told of things in `forward` that a graph of operators does not show."""
 
-    def begin_block(self, number: int) -> None:
-        """The number-th block of this `forward` begins."""
+    def begin_block(self, number: int, label: str) -> None:
+        """The number-th block of this `forward` begins, known by its label."""
 
     def checkpoint(self) -> None:
         """What is alive here is kept when a stage recomputes."""
@@ -113,7 +122,13 @@ class _Local(threading.local):
     exporter: Optional[ExportHooks] = None
     seed: Optional[int] = None
     blocks = 0
+    """Begun so far."""
     recomputing = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.turns: Dict[Optional[str], int] = {}
+        """How often each id began."""
 
 
 _local = _Local()
@@ -149,29 +164,36 @@ def is_recomputing() -> bool:
     return _local.recomputing
 
 
-def begin_block() -> None:
+def begin_block(user_id: Optional[str]) -> None:
     """A block begins outside a capture: tell the exporter, or seed its random numbers."""
     number, _local.blocks = _local.blocks, _local.blocks + 1
+    if _local.exporter is None and _local.seed is None:
+        return
+    turn = _local.turns.get(user_id, 0)
+    _local.turns[user_id] = turn + 1
+    label = f"{'' if user_id is None else user_id}#{turn}"
     if _local.exporter is not None:
-        _local.exporter.begin_block(number)
+        _local.exporter.begin_block(number, label)
     else:
-        reseed(number)
+        reseed(label)
 
 
-def reseed(number: int) -> None:
-    """Seed random numbers for the number-th block of the micro-batch that runs now, if it has any.
+def reseed(label: str) -> None:
+    """Seed random numbers for a block of the micro-batch that runs now, if that has a seed.
 
-    Its first numbers come from the seed itself, those of each block from a mix of both.
+    What runs before the first block draws from the micro-batch's seed itself.
+
+    Args:
+        label: the block's id, and how often it has begun in this `forward` before.
     """
     if _local.depth and _local.seed is not None:
-        torch.manual_seed(block_seed(_local.seed, number))
+        torch.manual_seed(block_seed(_local.seed, label))
 
 
-def block_seed(seed: int, number: int) -> int:
-    """Seed of the number-th block of a micro-batch: 63 bits, other ones for any other pair."""
-    mixed = (seed + (number + 1) * _BLOCK_STEP) % 2**64
-    mixed = ((mixed ^ (mixed >> 31)) * _BLOCK_STEP) % 2**64
-    return (mixed ^ (mixed >> 29)) % 2**63
+def block_seed(seed: int, label: str) -> int:
+    """Seed of a block in a micro-batch: 63 bits of a hash, the same on every machine."""
+    digest = hashlib.blake2b(f"{seed} {label}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
 
 
 @contextlib.contextmanager
@@ -189,15 +211,17 @@ def running(
         exporter: makes a graph of the run.
         seed: of the micro-batch, if it draws random numbers.
     """
-    previous = _local.capture, _local.losses, _local.exporter, _local.seed, _local.blocks
+    previous = _local.capture, _local.losses, _local.exporter
+    outer = _local.seed, _local.blocks, _local.turns
     _local.depth += 1
     _local.capture, _local.losses, _local.exporter = capture, losses, exporter
-    _local.seed, _local.blocks = seed, 0
+    _local.seed, _local.blocks, _local.turns = seed, 0, {}
     try:
         yield
     finally:
         _local.depth -= 1
-        (_local.capture, _local.losses, _local.exporter, _local.seed, _local.blocks) = previous
+        _local.capture, _local.losses, _local.exporter = previous
+        _local.seed, _local.blocks, _local.turns = outer
 
 
 @contextlib.contextmanager

@@ -156,4 +156,4 @@ def _begin(user_id: Optional[str], ipu_id: Optional[int]) -> None:
     if capture is not None:
         capture.begin_block(user_id, ipu_id)
     elif _state.is_running():
-        _state.begin_block()
+        _state.begin_block(user_id)

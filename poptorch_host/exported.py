@@ -51,6 +51,8 @@ class Exported:
     """Other tensors that forward knows, and those it makes from numbers."""
     calls: Dict[str, nn.Module]
     """By name."""
+    labels: Dict[int, str] = field(default_factory=dict)
+    """Labels of the blocks by the number in their marker."""
     results: List[fx.Node] = field(default_factory=list)
     """The tensors of forward's result, in training then the loss."""
 
@@ -151,7 +153,7 @@ class _Reader:
         self._tables = _every_name(tree)
         self._training = training
         self._exporter = exporter
-        self._result = Exported(fx.Graph(), [], {}, {}, {})
+        self._result = Exported(fx.Graph(), [], {}, {}, {}, exporter.labels)
 
     def read(self, exported: Any) -> Exported:
         result, nodes = self._result, iter(exported.graph.nodes)

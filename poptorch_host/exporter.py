@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import threading
-from typing import Any, Callable, Iterator, List, NoReturn, Sequence
+from typing import Any, Callable, Dict, Iterator, List, NoReturn, Sequence
 
 import torch
 from torch import nn
@@ -57,9 +57,12 @@ class Exporter:
     def __init__(self) -> None:
         operators()  # declared before the first is used
         self.calls: List[PythonCall] = []
+        self.labels: Dict[int, str] = {}
+        """Of blocks, by number."""
 
-    def begin_block(self, number: int) -> None:
+    def begin_block(self, number: int, label: str) -> None:
         """The number-th block begins."""
+        self.labels[number] = label
         operators().begin_block(number)
 
     def checkpoint(self) -> None:

@@ -154,7 +154,8 @@ class _Maker:
 
     def _copy(self, node: fx.Node) -> None:
         if node.target is operators().begin_block.default:
-            self._graph.call_function(_state.reseed, node.args)
+            label = self._exported.labels[int(str(node.args[0]))]
+            self._graph.call_function(_state.reseed, (label,))
             return
         if node.op == "call_module":
             self._root.add_module(str(node.target), self._exported.calls[str(node.target)])

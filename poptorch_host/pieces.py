@@ -84,7 +84,8 @@ def _in_pieces(
     pieces, ipu = [Piece(0)], program.placements[0].ipu
     for node in nodes:
         if node.target is operators().begin_block.default:
-            before, ipu = ipu, program.placements[int(str(node.args[0])) + 1].ipu
+            number = int(str(node.args[0]))
+            before, ipu = ipu, _placement(program, number).ipu
             if ipu != before and (len(pieces) > 1 or not _is_empty(pieces[0], memories)):
                 pieces.append(Piece(pieces[-1].part + 1))
             if not program.uses_random:
@@ -96,6 +97,15 @@ def _in_pieces(
         pieces[-1].nodes.append(node)
         pieces[-1].writes |= memories.written(node)
     return pieces
+
+
+def _placement(program: Program, number: int) -> Placement:
+    if number + 1 >= len(program.placements):
+        raise createPoptorchError(
+            f"forward begins more blocks than the {len(program.placements) - 1} of its capture: a"
+            " poptorch.for_loop whose body begins blocks cannot be split into stages or recomputed"
+        )
+    return program.placements[number + 1]
 
 
 def _check_order(placements: Sequence[Placement]) -> None:

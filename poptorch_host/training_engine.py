@@ -105,7 +105,7 @@ class TrainingEngine(Engine):
                 self._check(outputs)
                 # Activations may be computed once more on the way back: in this thread, where the
                 # modes are, also for a GPU.
-                with _state.running(), torch.autograd.set_multithreading_enabled(False):
+                with _state.running(seed=seed), torch.autograd.set_multithreading_enabled(False):
                     self._backward(catcher.loss)
         finally:
             replica.restore()

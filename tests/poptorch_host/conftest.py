@@ -115,7 +115,7 @@ class Stages:
             outputs = [output.clone() for output in outputs]
             self.eager.restore()
             if catcher is not None and catcher.loss is not None:
-                with _state.running():
+                with _state.running(seed=seed):
                     catcher.loss.backward()  # type: ignore[no-untyped-call]
                 outputs.append(catcher.loss)
         for name in self.program.written_buffers:

@@ -210,6 +210,15 @@ def _random(net: Any, x: Tensor) -> Any:
     return y, loss_of(y)
 
 
+@case("a module of one block, twice", 1, drop=nn.Dropout(0.5))  # 1.5, 2.6
+def _again(net: Any, x: Tensor) -> Any:
+    poptorch.Block.start("same", ipu_id=1)
+    first = net.drop(torch.ones_like(x))
+    poptorch.Block.start("same", ipu_id=1)
+    second = net.drop(torch.ones_like(x))
+    return first, second, first == second, loss_of(net.a(first + second))
+
+
 @case("a built-in loss that feeds identity_loss", 2)  # 2.3
 def _losses(net: Any, x: Tensor) -> Any:
     y = net.a(x)

@@ -11,6 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 import poptorch_host as poptorch
 from poptorch_host import host
@@ -265,3 +266,29 @@ def test_random_numbers_of_a_block_do_not_depend_on_those_before(configure: Conf
     many = poptorch.inferenceModel(Draws(9), options)(torch.zeros(1))
     assert [t.tolist() for t in few[1:]] == [t.tolist() for t in many[1:]]
     assert len({float(t[0]) for t in few}) == 3
+
+
+def test_a_block_that_torchs_checkpoint_runs_again_draws_the_same_numbers() -> None:
+    # A block seeds its numbers when it begins, also when torch.utils.checkpoint begins it again.
+    class Checked(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(64))
+            self.body = poptorch.BeginBlock(_Dropped(), ipu_id=0)
+
+        def forward(self, x: Tensor) -> Any:
+            noise = torch.rand(3)  # so that the state at the checkpoint is not the block's
+            y = checkpoint(self.body, self.weight * x, use_reentrant=False)
+            return y, noise, poptorch.identity_loss(y, "sum")
+
+    class _Dropped(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return F.dropout(x, 0.5) * x
+
+    model = Checked()
+    options = poptorch.Options().randomSeed(1)
+    executor = poptorch.trainingModel(model, options, SGD(model.parameters(), lr=1.0))
+    y, _, _ = executor(torch.ones(64))
+    executor.destroy()
+    # y is 2 w^2 where it was kept, so the gradient is 4 there and 0 elsewhere
+    torch.testing.assert_close(model.weight.detach(), 1 - 2 * y)
