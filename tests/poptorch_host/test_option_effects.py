@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from pathlib import Path
 from typing import Any, Dict, Iterator
 
 import pytest
@@ -38,6 +39,13 @@ def test_every_setter_is_in_exactly_one_table() -> None:
     assert len(set(tables)) == len(tables)
     whole = {name for name in tables if "(" not in name}
     assert whole == set(setters())
+
+
+def test_the_document_has_the_tables(repository: Path) -> None:
+    tables = (("honoured", HONOURED), ("ignored", IGNORED), ("refused", REFUSED))
+    rows = [f"| {title} | `{name}` | {text} |" for title, t in tables for name, text in t.items()]
+    written = (repository / "docs" / "poptorch_host.md").read_text(encoding="utf-8").splitlines()
+    assert [line for line in written if line.startswith(("| hon", "| ign", "| ref"))] == rows
 
 
 def test_every_entry_has_a_reason() -> None:
