@@ -19,6 +19,7 @@ HONOURED: Dict[str, str] = {
     '_Popart.set("autoRecomputation")': "0 keeps activations of pipelined training",
     '_Popart.set("cachePath")': "the folder of executables",
     '_Popart.set("enableEngineCaching")': "reuses executables",
+    '_Popart.set("syntheticDataMode")': "runs nothing and returns zeros, as enableSyntheticData",
     "anchorTensor": "keeps an intermediate tensor",
     "appendToLocationExcludes": "files that are not named as places of operators",
     "autoRoundNumIPUs": "rounds the number of IPUs up before it is checked",
@@ -84,6 +85,5 @@ REFUSED: Dict[str, str] = {
         "use options.Training.setAutomaticLossScaling"
     ),
     '_Popart.set("compileEngine")': "use options.useOfflineIpuTarget() to compile without running",
-    '_Popart.set("syntheticDataMode")': "use options.enableSyntheticData",
 }
 """Option -> what would do; refused when its value asks for other results than the other options."""

@@ -148,7 +148,6 @@ def _refuse(options: Options) -> None:
         "accumulationFactor": training.gradient_accumulation,
         "automaticLossScalingSettings.enabled": training.auto_loss_scaling,
         "compileEngine": True,
-        "syntheticDataMode": 2 if options.enable_synthetic_data else 0,
     }
     for key, value in options._Popart.options.items():
         accessor = f'_Popart.set("{key}")'

@@ -42,7 +42,6 @@ class Options(OptionsDict):
     sync_pattern: int
     available_memory_proportion: Dict[int, float]
     log_cycle_count: bool
-    enable_synthetic_data: bool
     # Only after their methods were called:
     use_model: bool
     ipu_id: int
@@ -90,6 +89,12 @@ class Options(OptionsDict):
             if text:
                 logger.info("%s is set: options start with %s", variable, text)
                 apply(text)
+
+    @property
+    def enable_synthetic_data(self) -> bool:
+        """Whether nothing is transferred or run, as `enableSyntheticData` or PopART's key says."""
+        by_popart = self._popart.options.get("syntheticDataMode", 0)
+        return bool(self._values["enable_synthetic_data"] or by_popart)
 
     # ---- sections --------------------------------------------------------------------------------
 

@@ -109,7 +109,6 @@ def test_poptorch_s_own_options_are_not_set_through_popart(options: poptorch.Opt
     ("key", "value", "instead"),
     [
         ("accumulationFactor", 4, r"options\.Training\.gradientAccumulation"),
-        ("syntheticDataMode", 2, r"options\.enableSyntheticData"),
         ("compileEngine", False, "useOfflineIpuTarget"),
         ("accumulationAndReplicationReductionType", 0, "Training.accumulationAndReplication"),
         ("automaticLossScalingSettings.enabled", True, "Training.setAutomaticLossScaling"),
@@ -124,5 +123,13 @@ def test_keys_that_ask_for_other_results_are_refused(
 
 
 def test_keys_that_agree_with_the_other_options_pass(options: poptorch.Options) -> None:
-    options._Popart.set("accumulationFactor", 1).set("syntheticDataMode", 2)
-    assert compiled(options.enableSyntheticData(True)).isCompiled()
+    options._Popart.set("accumulationFactor", 1).set("compileEngine", True)
+    assert compiled(options).isCompiled()
+
+
+def test_synthetic_data_may_be_asked_for_in_popart_s_words(options: poptorch.Options) -> None:
+    # graphcore/examples' --data synthetic
+    assert not options.enable_synthetic_data
+    options._Popart.set("syntheticDataMode", int(popart.SyntheticDataMode.RandomNormal))
+    assert options.enable_synthetic_data
+    assert poptorch.inferenceModel(nn.Identity(), options)(torch.ones(2)).tolist() == [0, 0]
