@@ -17,6 +17,9 @@ HONOURED: Dict[str, str] = {
     "Training.setAutomaticLossScaling": "adapts the loss scale to half gradients",
     "Training.setMeanAccumulationAndReplicationReductionStrategy": "says when a mean divides",
     '_Popart.set("autoRecomputation")': "0 keeps activations of pipelined training",
+    '_Popart.set("automaticLossScalingSettings.enabled")': (
+        "as Training.setAutomaticLossScaling, which sets it"
+    ),
     '_Popart.set("cachePath")': "the folder of executables",
     '_Popart.set("enableEngineCaching")': "reuses executables",
     '_Popart.set("syntheticDataMode")': "runs nothing and returns zeros, as enableSyntheticData",
@@ -81,8 +84,8 @@ REFUSED: Dict[str, str] = {
         "use options.Training.accumulationAndReplicationReductionType"
     ),
     '_Popart.set("accumulationFactor")': "use options.Training.gradientAccumulation",
-    '_Popart.set("automaticLossScalingSettings.enabled")': (
-        "use options.Training.setAutomaticLossScaling"
+    '_Popart.set("accumulationReductionType")': (
+        "use options.Training.accumulationAndReplicationReductionType"
     ),
     '_Popart.set("compileEngine")': "use options.useOfflineIpuTarget() to compile without running",
 }

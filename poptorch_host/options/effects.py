@@ -38,7 +38,6 @@ _ACCESSORS = {
     "Training.accumulation_and_replication_reduction_type": (
         "Training.accumulationAndReplicationReductionType"
     ),
-    "Training.auto_loss_scaling": "Training.setAutomaticLossScaling",
     "Training.gradient_accumulation": "Training.gradientAccumulation",
     "Training.meanAccumulationAndReplicationReductionStrategy": (
         "Training.setMeanAccumulationAndReplicationReductionStrategy"
@@ -141,12 +140,11 @@ def _changed(options: Options) -> Iterator[str]:
 def _refuse(options: Options) -> None:
     """Keys by which PopART would compute something else than the other options say."""
     training = options.Training
+    reduction = training.accumulation_and_replication_reduction_type
     agreeing: Dict[str, Any] = {
-        "accumulationAndReplicationReductionType": (
-            training.accumulation_and_replication_reduction_type
-        ),
+        "accumulationAndReplicationReductionType": reduction,
+        "accumulationReductionType": reduction,
         "accumulationFactor": training.gradient_accumulation,
-        "automaticLossScalingSettings.enabled": training.auto_loss_scaling,
         "compileEngine": True,
     }
     for key, value in options._Popart.options.items():

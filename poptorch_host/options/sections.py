@@ -31,9 +31,13 @@ class _TrainingOptions(OptionsDict):
             gradient_accumulation=1,
             accumulation_and_replication_reduction_type=ReductionType.Mean,
             meanAccumulationAndReplicationReductionStrategy=MeanReductionStrategy.Post,
-            auto_loss_scaling=False,
         )
         self._popart = popart_options
+
+    @property
+    def auto_loss_scaling(self) -> bool:
+        """Whether the loss scale adapts, by the method or by PopART's key."""
+        return bool(self._popart.options.get("automaticLossScalingSettings.enabled", False))
 
     def gradientAccumulation(self, gradient_accumulation: int) -> _TrainingOptions:
         """Micro-batches per weight update and replica."""
@@ -78,7 +82,11 @@ class _TrainingOptions(OptionsDict):
 
     def setAutomaticLossScaling(self, enabled: bool) -> _TrainingOptions:
         """Adapt the loss scale on the device."""
-        return self.set(auto_loss_scaling=enabled)
+        assert isinstance(enabled, bool), (
+            f"setAutomaticLossScaling expects a bool, got {type(enabled)}"
+        )
+        self._popart.set("automaticLossScalingSettings.enabled", enabled)
+        return self
 
     def setConvolutionDithering(self, enabled: bool) -> _TrainingOptions:
         """Start convolutions on different tiles. Replaces all of PopART's convolutionOptions."""

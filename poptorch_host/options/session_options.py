@@ -23,11 +23,11 @@ _BOOL = _names("""
     batchSerializationSettings.concatOnExecutionPhaseChange
     batchSerializationSettings.concatOnPipelineStageChange
     batchSerializationSettings.concatOnVirtualGraphChange
-    compileEngine constantWeights createHostTransferableTensorWithOffset decomposeGradSum
+    compileEngine constantWeights decomposeGradSum
     delayVarUpdates disableGradAccumulationTensorStreams dotOpNames
     enableConstantFoldingOfMultipleConsumers enableDistributedReplicatedGraphs enableEngineCaching
     enableExplicitMainLoops enableFloatingPointChecks enableFullyConnectedPass
-    enableGradientAccumulation enableGroupedMatmuls enableInplaceAmbiguityChecking
+    enableGradientAccumulation enableInplaceAmbiguityChecking
     enableLoadAndOffloadRNGState enableMergeExchange enableNonStableSoftmax enableOutlining
     enableOutliningCopyCostPruning enablePipelining enablePrefetchDatastreams
     enableReplicatedGraphs enableSerializedMatmuls enableStableNorm enableStochasticRounding
@@ -69,19 +69,46 @@ _CONTAINER = _names("""
     reportOptions
 """)
 
+_OTHER_RELEASES: Mapping[str, FrozenSet[str]] = {
+    "bool": _names("""
+        _enableRngStateManagement disableOptimizerStateTensorStreams enableConvolutionGraphCaching
+        enableExplicitIR enableGroupedMatmuls enableRngStateManagement
+        experimentalSettings.createHostTransferableTensorWithOffset explicitPipelining
+        hostAllReduce hostAllReduceRemoteBuffer hostWeightUpdate replicatedWeightSharding
+        stashAllTensorsInferencePipeline useLoopCandidateCreator
+    """),
+    "uint64": _names("""
+        accumulationReductionType automaticLossScalingSettings.gradientTensorTrackingMethod
+        executionPhaseSettings.accumulatorIOSchedule executionPhaseSettings.activationIOSchedule
+        executionPhaseSettings.optimizerStateIOSchedule executionPhaseSettings.schedule
+        executionPhaseSettings.weightIOSchedule globalNumIpus maxDotOps
+    """),
+    "floating point": _names("developerSettings.timePartitionLoggerThresholdPercentage"),
+    "string": _names("ipuSystemType serializedPoprithmsAnnealGraphsDir"),
+    "set / vector": _names("""
+        automaticLossScalingSettings.toTrackTensors updatableNamedBuffers virtualGraphSplitRatios
+    """),
+    "map": _names("""
+        bufferingDepthMap experimentalSettings.customTransformApplierSettings
+        prefetchBufferingDepthMap
+    """),
+}
+"""Keys of some release before or after, which programs still set."""
+
 KINDS: Mapping[str, FrozenSet[str]] = {
-    "bool": _BOOL,
-    "uint64": _UINT64,
-    "floating point": _FLOAT,
-    "string": _STRING,
-    "set / vector": _CONTAINER,
-    "map": _CONTAINER,
+    "bool": _BOOL | _OTHER_RELEASES["bool"],
+    "uint64": _UINT64 | _OTHER_RELEASES["uint64"],
+    "floating point": _FLOAT | _OTHER_RELEASES["floating point"],
+    "string": _STRING | _OTHER_RELEASES["string"],
+    "set / vector": _CONTAINER | _OTHER_RELEASES["set / vector"],
+    "map": _CONTAINER | _OTHER_RELEASES["map"],
 }
 """Kind, by PopTorch's word for it -> keys."""
 
 _ENUMERATIONS: Dict[str, Any] = {
     "accumulateOuterFragmentSettings.schedule": popart.AccumulateOuterFragmentSchedule,
     "accumulationAndReplicationReductionType": popart.ReductionType,
+    "accumulationReductionType": popart.ReductionType,
     "autoRecomputation": popart.RecomputationType,
     "autodiffSettings.stitchStrategy": popart.AutodiffStitchStrategy,
     "batchSerializationSettings.batchSchedule": popart.BatchSerializationBatchSchedule,

@@ -65,7 +65,6 @@ CHANGES: Dict[str, Any] = {
             poptorch.MeanReductionStrategy.Running
         )
     ),
-    "Training.setAutomaticLossScaling": lambda o: o.Training.setAutomaticLossScaling(True),
     "Precision.enableFloatingPointExceptions": lambda o: o.Precision.enableFloatingPointExceptions(
         True
     ),
@@ -126,6 +125,7 @@ ELSEWHERE = {
     "Distributed.setEnvVarNames",
     "Jit.traceModel",
     "Precision.setPartialsType",
+    "Training.setAutomaticLossScaling",
     "Training.setConvolutionDithering",
     "_Popart.set",
     "_Popart.setEngineOptions",
@@ -163,6 +163,16 @@ def test_methods_that_write_session_options_are_told_by_their_keys(
 ) -> None:
     change(options)
     assert {f'_Popart.set("{key}")' for key in keys} <= set(effects_of(options).ignored)
+
+
+def test_automatic_loss_scaling_is_popart_s_option(options: poptorch.Options) -> None:
+    options.Training.setAutomaticLossScaling(True)
+    assert options.Training.auto_loss_scaling
+    by_key = options.clone()
+    by_key._Popart.set("automaticLossScalingSettings.enabled", False)
+    assert not by_key.Training.auto_loss_scaling
+    name = '_Popart.set("automaticLossScalingSettings.enabled")'
+    assert name in effects_of(options).honoured
 
 
 def test_options_are_told_once_at_compile(
