@@ -65,11 +65,10 @@ from .structure import (
     registerCustomArgParser,
     registerGeometricCustomArgParsers,
 )
+from .version import __version__
 from .wrappers import inferenceModel, load, trainingModel
 
 environment.prepare()
-
-__version__ = "3.4.0+host"  # PopTorch's version whose behaviour this follows
 
 __all__ = [
     # wrappers and data

@@ -112,6 +112,19 @@ def check_pipeline_length(options: Options, forward_stages: int, *, training: bo
         )
 
 
+def check_output_mode(options: Options, *, training: bool) -> None:
+    """Raise poptorch.Error when EveryN has a period that no call reaches."""
+    from .enums import OutputMode
+
+    steps = options.device_iterations * (options.Training.gradient_accumulation if training else 1)
+    if options.output_mode is OutputMode.EveryN and options.output_return_period > steps > 0:
+        raise createPoptorchError(
+            f"outputMode(EveryN, {options.output_return_period}) returns nothing: a call has"
+            f" {steps} micro-batches (deviceIterations * Training.gradientAccumulation); use a"
+            " smaller period"
+        )
+
+
 def micro_batches_per_call(options: Options, *, training: bool) -> int:
     """DI * (R // G) * GA: how many blocks the first dimension of every input is cut into."""
     accumulation = options.Training.gradient_accumulation if training else 1

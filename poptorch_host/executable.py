@@ -22,6 +22,7 @@ from .checks import createPoptorchError
 from .options import Options
 from .program import Program
 from .replica_grouping import Groupings
+from .version import __version__
 from .whole_file import write_whole
 
 PathLike = Union[str, os.PathLike]  # type: ignore[type-arg]  # not subscriptable on Python 3.8
@@ -77,6 +78,7 @@ class Executable:
         record = {
             "format": FORMAT,
             "version": VERSION,
+            "poptorch": __version__,
             "executable": self,
             "options": copy.deepcopy(options),
             "options_key": options_key(options),
@@ -173,6 +175,8 @@ def _read(path: Path) -> Dict[str, Any]:
         _invalid(path, "it is no executable of poptorch_host")
     if record["version"] != VERSION:
         _invalid(path, f"it has format {record['version']}, this is format {VERSION}")
+    if record["poptorch"] != __version__:
+        _invalid(path, f"it was written by {record['poptorch']}, this is {__version__}")
     return record
 
 

@@ -29,6 +29,7 @@ from .checks import (
     check_model,
     check_online,
     check_options_type,
+    check_output_mode,
     createPoptorchError,
     micro_batch_size,
 )
@@ -160,6 +161,7 @@ class PoplarExecutor(Anchored, Attachment, Files, Figures):
     def _compile(self, arguments: Arguments) -> None:
         run_pre_compile_hooks()
         announce(self._options)
+        check_output_mode(self._options, training=self._training)
         start = time.perf_counter()
         sizes = [
             micro_batch_size(tensor.shape, self._options, training=self._training)
@@ -290,9 +292,10 @@ class PoplarExecutor(Anchored, Attachment, Files, Figures):
         assert self._executable is not None and self._engine is not None
         if self._anchors is not None:
             self._anchors.start()
-        return calls.run_blocks(
-            self._executable, self._engine, self._plan, tensors, given, self._next_seed, ticks
-        )
+        with capture.no_validation():
+            return calls.run_blocks(
+                self._executable, self._engine, self._plan, tensors, given, self._next_seed, ticks
+            )
 
     def _needs_plain_layout(self, error: RuntimeError) -> bool:
         """Whether a `view` failed on a channels-last tensor although fake tensors passed it."""

@@ -147,7 +147,10 @@ def convert(
         wide["loss_scaling"] = Value(wide["loss_scaling"].value, False)
     combined = bool(structure.get("use_combined_accum"))
     loss, velocity = wide["loss_scaling"].value, wide["velocity_scaling"].value
-    if isinstance(optimizer, SGD) and not optimizer.use_combined_accum and loss != velocity:
+    passed = isinstance(optimizer, SGD) and not _is_constant(
+        optimizer, "velocity_scaling", 1.0, kind
+    )
+    if passed and not combined and loss != velocity:
         warn(
             "velocity_scaling",
             f"velocity_scaling={velocity} is ignored: it is loss_scaling={loss} unless"

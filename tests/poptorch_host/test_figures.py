@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import datetime
-from typing import Callable
+from typing import Any, Callable
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import poptorch_host as poptorch
 
@@ -81,3 +81,53 @@ def test_compilation_time_needs_a_compilation_and_the_progress_bar() -> None:
     executor.compile(torch.ones(1))
     with pytest.raises(poptorch.Error, match="Please set showCompilationProgressBar"):
         executor.compilationTime()
+
+
+@pytest.mark.parametrize(
+    ("mode", "period", "returned"),
+    [("All", None, 12), ("Final", None, 2), ("Sum", None, 2), ("EveryN", 3, 4)],
+)
+def test_counters_have_an_entry_per_micro_batch_and_a_list_per_tensor(
+    mode: str, period: Any, returned: int
+) -> None:
+    # 2.13: inputs DI * GA * R; outputs all, R, or all over n
+    class Adds(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(1))
+
+        def forward(self, x: Tensor, y: Tensor, scale: float) -> Any:
+            loss = poptorch.identity_loss((x + y) * self.weight * scale, "sum")
+            return loss, {"x": x, "y": (y, None)}
+
+    chosen = poptorch.Options().deviceIterations(2).replicationFactor(2)
+    chosen.outputMode(poptorch.OutputMode[mode], period).Training.gradientAccumulation(3)
+    executor = poptorch.trainingModel(Adds(), chosen)
+    executor(torch.ones(12), torch.ones(12), 2.0)
+    counters = executor.getPerfCounters()
+    lengths = {name: [len(ticks) for ticks in lists] for name, lists in counters.items()}
+    assert lengths == {
+        "input": [12, 12],
+        "input_complete": [12, 12],
+        "output": [returned] * 3,
+        "output_complete": [returned] * 3,
+    }
+    first, last = counters["input"][0][0], counters["output_complete"][0][-1]
+    assert first <= counters["input_complete"][0][0] <= counters["output"][0][0] <= last
+    least, greatest, mean = executor.getLatency()
+    assert 0 < least <= mean <= greatest <= last - first
+
+
+def test_figures_are_those_of_the_latest_call() -> None:
+    # Trap 15
+    executor = poptorch.inferenceModel(nn.ReLU(), options(deviceIterations=2))
+    executor.compile(torch.ones(2))
+    assert executor.getLatency() == (0.0, 0.0, 0.0)
+    executor(torch.ones(2))
+    first = executor.getPerfCounters()
+    executor(torch.ones(2))
+    second = executor.getPerfCounters()
+    assert len(second["input"][0]) == 2
+    assert second["input"][0][0] > first["output_complete"][0][-1]
+    executor.destroy()
+    assert executor.getPerfCounters()["input"] == [[]]

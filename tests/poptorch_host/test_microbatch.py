@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Callable, List
+from typing import Any, Callable, List
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import poptorch_host as poptorch
 from poptorch_host.microbatch import block_of_input, make_plan, merge, returned
@@ -131,3 +131,87 @@ def test_merged_results_are_plain_contiguous_tensors() -> None:
     assert merged.is_contiguous()
     assert torch.equal(merged, torch.cat(outputs))
     assert merge([torch.tensor([1])] * 2, plan).dtype == torch.int32
+
+
+# ---- 2.1: what an error says -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_a_batch_that_does_not_divide_names_shape_and_factors(training: bool) -> None:
+    chosen = options(2, 4).inputReplicaGrouping(2, poptorch.CommGroupType.Consecutive)
+    factors = r".*deviceIterations\(2\).*replicationFactor\(4\).*input_group_size=2"
+    if training:
+        chosen.Training.gradientAccumulation(3)
+        factors += r".*gradientAccumulation\(3\) = 12"
+        executor = poptorch.trainingModel(Weighted(), chosen)
+    else:
+        factors += r".* = 4"
+        executor = poptorch.inferenceModel(nn.Flatten(), chosen)
+    words = (
+        r"^Invalid batch dimension: In the input torch\.Size\(\[6, 5\]\), the batch dimension \(6\)"
+        + factors
+        + r".*see the batching semantics page$"
+    )
+    with pytest.raises(AssertionError, match=words):
+        executor(torch.ones(6, 5))
+    assert not executor.isCompiled()
+
+
+def test_another_batch_size_is_a_shape_mismatch_even_if_it_divides(wrap: Wrap) -> None:
+    executor = wrap(sums, options(2))
+    executor(torch.ones(4))
+    with pytest.raises(poptorch.Error, match="Shape mismatch for x"):
+        executor(torch.ones(8))
+
+
+# ---- 2.2: every factor -------------------------------------------------------------------------
+
+
+class Weighted(nn.Module):
+    """Returns its input, its sum, and a loss; the weight plays no part in the first two."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x: Tensor) -> Any:
+        return x * 1, x.sum(), poptorch.identity_loss(self.weight * x, "sum")
+
+
+FACTORS = [(1, 1, 1), (2, 1, 1), (1, 2, 1), (1, 1, 2), (2, 2, 1), (2, 1, 4), (3, 2, 2)]
+MODE_NAMES = ["All", "Final", "Sum", "EveryN"]
+
+
+@pytest.mark.parametrize(("iterations", "accumulation", "replicas"), FACTORS)
+@pytest.mark.parametrize("name", MODE_NAMES)
+def test_training_outputs_by_mode_and_factors(
+    name: str, iterations: int, accumulation: int, replicas: int
+) -> None:
+    # By the definition: sample block k is micro-step k // R on replica k mod R.
+    steps = iterations * accumulation
+    period = steps if name == "EveryN" else None
+    chosen = options(iterations, replicas).outputMode(poptorch.OutputMode[name], period)
+    chosen.Training.gradientAccumulation(accumulation)
+    x = torch.arange(1.0, 1 + 4 * steps * replicas).reshape(-1, 2)  # two rows a micro-batch
+    got, total, _ = poptorch.trainingModel(Weighted(), chosen)(x)
+
+    blocks = [x[2 * k : 2 * k + 2] for k in range(steps * replicas)]
+    by_step = [blocks[step * replicas : (step + 1) * replicas] for step in range(steps)]
+    kept: Any = {
+        "All": blocks,
+        "Final": by_step[-1],
+        "EveryN": by_step[-1],
+        "Sum": [sum(step[r] for step in by_step) for r in range(replicas)],
+    }[name]
+    factor = {"All": steps * replicas}.get(name, replicas)
+    assert len(kept) == factor
+    assert torch.equal(got, torch.cat(kept))
+    expected = torch.stack([torch.as_tensor(block).sum() for block in kept])
+    assert torch.equal(total, expected if factor > 1 else expected[0])
+    assert total.shape == ((factor,) if factor > 1 else ())
+
+
+def test_a_period_that_no_call_reaches_is_refused(wrap: Wrap) -> None:
+    chosen = options(2).outputMode(poptorch.OutputMode.EveryN, 3)
+    with pytest.raises(poptorch.Error, match=r"EveryN, 3\) returns nothing.*2 micro-batches"):
+        wrap(sums, chosen)(torch.ones(2))

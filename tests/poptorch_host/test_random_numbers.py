@@ -60,3 +60,54 @@ def test_random_numbers_of_the_host_are_left_alone(wrap: Wrap) -> None:
     torch.manual_seed(3)
     executor(torch.zeros(2))
     assert torch.equal(torch.rand(2), expected)
+
+
+def test_distributions_in_forward_are_not_validated() -> None:
+    # 2.6: a scale below zero is no error on the device
+    class Draws(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            scale: Tensor = torch.distributions.Normal(x, x - 5).scale
+            return scale
+
+    before = torch.distributions.Distribution._validate_args
+    assert poptorch.inferenceModel(Draws())(torch.ones(2)).tolist() == [-4.0, -4.0]
+    assert torch.distributions.Distribution._validate_args == before
+    with pytest.raises(ValueError, match="scale"):
+        Draws()(torch.ones(2))
+
+
+def test_a_state_of_random_numbers_is_a_list_of_int() -> None:
+    # 1.7
+    executor = poptorch.inferenceModel(nn.Dropout(0.5), options(randomSeed=1))
+    words = r"Model has not been compiled or has been destroyed\."
+    with pytest.raises(poptorch.Error, match=words):
+        executor.rng_state  # noqa: B018
+    x = torch.ones(32)
+    executor(x)
+    state = executor.rng_state
+    assert all(type(value) is int for value in state)
+    following = [executor(x) for _ in range(2)]
+    executor.rng_state = state
+    assert all(torch.equal(executor(x), one) for one in following)
+    with pytest.raises(poptorch.Error, match="rng_state must be the list"):
+        executor.rng_state = [1.5]  # type: ignore[list-item]
+
+
+def test_random_seed_seeds_torch_as_well() -> None:
+    # 2.6
+    poptorch.Options().randomSeed(5)
+    first = torch.rand(3)
+    torch.manual_seed(5)
+    assert torch.equal(torch.rand(3), first)
+
+
+def test_without_a_seed_executors_differ() -> None:
+    x = torch.ones(64)
+    one, other = (poptorch.inferenceModel(nn.Dropout(0.5))(x) for _ in range(2))
+    assert not torch.equal(one, other)
+
+
+def test_micro_batches_and_replicas_draw_numbers_of_their_own() -> None:
+    chosen = options(randomSeed=2, deviceIterations=2, replicationFactor=2)
+    result = poptorch.inferenceModel(nn.Dropout(0.5), chosen)(torch.ones(4, 64))
+    assert len({tuple(row) for row in result.tolist()}) == 4
