@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any, Callable, List, NoReturn, Optional
+from typing import Any, Callable, List, NoReturn, Optional, Tuple
 
 import torch
 
@@ -42,6 +42,7 @@ def run_blocks(
     """
     program, sizes = executable.program, executable.sizes
     kept: List[Block] = []
+    changed: List[Tuple[torch.Tensor, torch.Tensor]] = []  # replicas of a group share an input
     for index in range(plan.micro_batches):
         ticks.input.append(time.perf_counter())
         block = microbatch.block_of_input(index, plan)
@@ -61,7 +62,9 @@ def run_blocks(
             ticks.output_complete.append(time.perf_counter())
         for position, values in written.items():
             target = microbatch.input_block(given[position], block, sizes[position])
-            target.detach().copy_(values)
+            changed.append((target.detach(), values))
+    for target, values in changed:
+        target.copy_(values)
     if plan.mode == OutputMode.Sum:  # one result per replica
         del ticks.output[: -plan.replicas], ticks.output_complete[: -plan.replicas]
     return kept

@@ -8,11 +8,11 @@ from __future__ import annotations
 import logging
 from collections import OrderedDict, defaultdict
 from dataclasses import dataclass
-from typing import Any, Callable, List, NamedTuple
+from typing import Any, Callable, Iterator, List, NamedTuple, Tuple
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import poptorch_host as poptorch
 
@@ -123,3 +123,100 @@ def test_results_that_hide_tensors_are_refused(
     with pytest.raises(poptorch.Error, match=f"returned a {kind} .*registerCustomArgParser"):
         executor(torch.ones(2))
     assert not executor.isCompiled()
+
+
+@dataclass
+class Boxes:
+    corners: Tensor
+    names: List[str]
+    scores: Tensor
+
+
+class BoxesParser(poptorch.ICustomArgParser):
+    def yieldTensors(self, struct: Boxes) -> Iterator[Tensor]:
+        yield struct.corners
+        yield struct.scores
+
+    def reconstruct(self, original_structure: Boxes, tensor_iterator: Iterator[Tensor]) -> Boxes:
+        corners = next(tensor_iterator)
+        return Boxes(corners, original_structure.names, next(tensor_iterator))
+
+
+@pytest.fixture
+def boxes_parser() -> Iterator[None]:
+    poptorch.registerCustomArgParser(Boxes, BoxesParser())
+    yield
+    poptorch.registerCustomArgParser(Boxes, None)
+
+
+@pytest.mark.usefixtures("boxes_parser")
+def test_a_registered_type_goes_in_and_comes_out() -> None:
+    class Grows(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(1))
+
+        def forward(self, boxes: Boxes) -> Tuple[Boxes, Tensor]:
+            grown = Boxes(boxes.corners * 2, [*boxes.names, "grown"], boxes.scores)
+            return grown, poptorch.identity_loss(self.weight * boxes.scores, "sum")
+
+    chosen = options(deviceIterations=2).outputMode(poptorch.OutputMode.All)
+    for make in (poptorch.inferenceModel, poptorch.trainingModel):
+        given = Boxes(torch.ones(4, 2), ["a"], torch.arange(4.0))
+        grown, losses = make(Grows(), chosen)(given)
+        assert type(grown) is Boxes
+        assert grown.names == ["a", "grown"]
+        assert torch.equal(grown.corners, torch.full((4, 2), 2.0))
+        assert grown.scores.tolist() == [0.0, 1.0, 2.0, 3.0]
+        assert losses.shape == (2,)
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+@pytest.mark.parametrize("function", STRUCTURES)
+def test_training_keeps_the_structure_as_well(
+    function: Callable[[Tensor], Any], replicas: int
+) -> None:
+    class Learns(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(1))
+
+        def forward(self, x: Tensor) -> Any:
+            poptorch.identity_loss(self.weight * x, "sum")  # need not be returned
+            return function(x)
+
+    x = torch.rand(2 * replicas, 3)
+    result = poptorch.trainingModel(Learns(), options(replicationFactor=replicas))(x)
+    expected = function(x)
+    assert type(result) is type(expected)
+    assert str(result) == str(expected)
+
+
+def test_0_d_results_get_a_dimension_when_there_are_several(wrap: Wrap) -> None:
+    # 2.2: of any dtype
+    kinds = [lambda x: x.sum(), lambda x: x.sum().long(), lambda x: x.sum() > 1]
+    for function in kinds:
+        one = wrap(function)(torch.ones(2))
+        several = wrap(function, options(replicationFactor=2))(torch.ones(4))
+        assert one.shape == ()
+        assert several.shape == (2,)
+        assert several.dtype == one.dtype
+        assert several.tolist() == [one.item()] * 2
+
+
+def test_results_do_not_change_with_the_next_call() -> None:
+    class Counts(nn.Module):
+        total: Tensor
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("total", torch.zeros(1))
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.total.add_(x)
+            return self.total
+
+    executor = poptorch.inferenceModel(Counts())
+    first = executor(torch.ones(1))
+    executor(torch.ones(1))
+    assert first.item() == 1.0
