@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import List
+from typing import Any, List
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 import poptorch_host as poptorch
+from poptorch_host import executable
 
 
 class Network(nn.Module):
@@ -159,3 +160,110 @@ def test_save_needs_a_compilation_and_leaves_no_part_behind(tmp_path: Path) -> N
     with pytest.raises((AttributeError, TypeError)):
         executor.save(tmp_path / "local")
     assert list(tmp_path.iterdir()) == []
+
+
+# ---- 2.11: what a record holds -----------------------------------------------------------------
+
+
+class Learner(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer = nn.Linear(2, 2)
+        self.drop = nn.Dropout(0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return poptorch.identity_loss(self.drop(self.layer(x)).square(), "mean")
+
+
+def learner(seed: int = 3) -> Any:
+    model = Learner()
+    optimizer = poptorch.optim.AdamW(model.parameters(), lr=0.1, loss_scaling=4.0)
+    chosen = poptorch.Options().randomSeed(seed)
+    chosen.Training.gradientAccumulation(2)
+    return poptorch.trainingModel(model, chosen, optimizer)
+
+
+def test_a_training_record_goes_on_to_the_last_digit(tmp_path: Path) -> None:
+    # model, optimizer with its state, random numbers
+    x = torch.ones(4, 2)
+    executor = learner()
+    executor(x)
+    executor.save(tmp_path / "kept")
+    executor(x)
+    loaded: Any = poptorch.load(tmp_path / "kept")
+    assert type(loaded.model).__name__ == "PoptorchLearner"
+    assert isinstance(loaded._optimizer, poptorch.optim.AdamW)
+    assert loaded._optimizer.loss_scaling == 4.0
+    assert loaded.options.random_seed == 3
+    loaded(x)
+    for one, other in zip(loaded.state_dict().values(), executor.state_dict().values()):
+        assert torch.equal(one, other)
+
+
+def test_an_executable_compiled_offline_trains_on_a_device(
+    tmp_path: Path, compilations: List[str]
+) -> None:
+    x = torch.ones(4, 2)
+    path = tmp_path / "deep" / "offline"
+    model = Learner()
+    chosen = poptorch.Options().randomSeed(3).useOfflineIpuTarget()
+    chosen.Training.gradientAccumulation(2)
+    offline = poptorch.trainingModel(model, chosen)
+    offline.compileAndExport(path, x, export_model=False)
+    assert not offline.isAttachedToDevice()
+    compilations.clear()
+    executor = learner()
+    executor.loadExecutable(path)
+    assert executor.isAttachedToDevice()
+    executor(x)
+    assert compilations == []
+    assert not torch.equal(executor.model.layer.weight, Learner().layer.weight)
+
+
+def test_compile_and_export_attaches_as_compile_does(tmp_path: Path) -> None:
+    executor = poptorch.inferenceModel(Network())
+    executor.compileAndExport(tmp_path / "file", torch.rand(2, 4))
+    assert executor.isAttachedToDevice()
+    executor.compileAndExport(tmp_path / "again", torch.rand(2, 4))  # compiled: only saved
+    assert (tmp_path / "again").exists()
+
+
+def test_load_executable_takes_the_weights_of_the_model(tmp_path: Path) -> None:
+    # 2.11: weights are not in the executable part
+    first = poptorch.inferenceModel(Network())
+    first.compileAndExport(tmp_path / "file", torch.rand(2, 4), export_model=False)
+    model = Network()
+    nn.init.zeros_(model.layer.weight)
+    nn.init.ones_(model.layer.bias)
+    executor = poptorch.inferenceModel(model)
+    executor.loadExecutable(tmp_path / "file")
+    assert executor(torch.rand(2, 4)).tolist() == [[2.0, 2.0]] * 2
+
+
+def test_another_version_is_a_mismatch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "file"
+    poptorch.inferenceModel(Network()).compileAndExport(path, torch.rand(2, 4))
+    monkeypatch.setattr(executable, "__version__", "3.5.0")
+    words = (
+        rf"Invalid file .*file: PopTorch version mismatch: .*{poptorch.__version__[:5]}.*3\.5\.0"
+    )
+    with pytest.raises(AssertionError, match=words):
+        poptorch.load(path)
+    with pytest.raises(poptorch.Error, match=words):
+        poptorch.inferenceModel(Network()).loadExecutable(path)
+
+
+def test_a_training_record_is_not_for_inference(tmp_path: Path) -> None:
+    learner().compileAndExport(tmp_path / "file", torch.ones(4, 2))
+    chosen = poptorch.Options().outputMode(poptorch.OutputMode.Final)
+    with pytest.raises(poptorch.Error, match=r"Invalid file"):
+        poptorch.inferenceModel(Learner(), chosen).loadExecutable(tmp_path / "file")
+
+
+def test_files_may_be_read_by_others(tmp_path: Path) -> None:
+    # They once had the mode of a temporary file.
+    (tmp_path / "plain").write_bytes(b"")
+    poptorch.inferenceModel(Network()).compileAndExport(tmp_path / "file", torch.rand(2, 4))
+    modes = [(tmp_path / name).stat().st_mode for name in ("plain", "file")]
+    assert modes[0] == modes[1]

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import copy
 import logging
-from typing import Any, Callable, Dict, List
+import math
+from typing import Any, Callable, Dict, List, Tuple
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 
 import poptorch_host as poptorch
 from poptorch_host import optim
+from poptorch_host.optim.converted import convert
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -565,3 +567,121 @@ def test_velocity_scaling_is_for_combined_accumulation(caplog: pytest.LogCapture
     with caplog.at_level(logging.WARNING, logger="poptorch::python"):
         poptorch.trainingModel(model, optimizer=optimizer)
     assert "velocity_scaling" in caplog.text
+
+
+# ---- 2.8: constants and variables of every optimizer -------------------------------------------
+
+# optimizer, then the attributes of its group and whether they are constant
+CONSTANTS: List[Tuple[Make, Dict[str, bool]]] = [
+    (
+        lambda p: SGD(p, 0.0),
+        {"lr": False, "momentum": True, "dampening": True, "weight_decay": True, "nesterov": True},
+    ),
+    (
+        lambda p: SGD(p, 0.1, momentum=0.9, weight_decay=0.1, nesterov=True),
+        {"lr": False, "momentum": False, "dampening": True, "weight_decay": False},
+    ),
+    (lambda p: ADAM(p, 1e-3), {"lr": False, "betas": True, "eps": True, "weight_decay": True}),
+    (
+        lambda p: ADAM(p, 1e-3, betas=(0.8, 0.999), eps=1e-7, weight_decay=1e-2),
+        {"betas": False, "eps": False, "weight_decay": False},
+    ),
+    (lambda p: ADAMW(p, 1e-3), {"lr": False, "betas": True, "eps": True, "weight_decay": True}),
+    (lambda p: ADAMW(p, 1e-3, weight_decay=0.0), {"weight_decay": False}),
+    (
+        lambda p: torch.optim.RMSprop(p, 0.1, alpha=0.5, eps=1e-7, momentum=0.1),
+        {"lr": False, "alpha": True, "eps": False, "momentum": False, "weight_decay": True},
+    ),
+    # poptorch: what was passed is variable, whatever its value
+    (lambda p: optim.SGD(p, 0.1), {"lr": False, "momentum": True, "weight_decay": True}),
+    (lambda p: optim.SGD(p, 0.1, momentum=0.0), {"lr": False, "momentum": False}),
+    (lambda p: optim.Adam(p), {"lr": True, "betas": True, "eps": True, "weight_decay": True}),
+    (lambda p: optim.AdamW(p, eps=1e-8, betas=(0.9, 0.999)), {"betas": False, "eps": False}),
+    (lambda p: optim.RMSprop(p, alpha=0.99), {"lr": True, "alpha": False, "eps": True}),
+    (
+        lambda p: optim.LAMB(p, max_weight_norm=65500.0),
+        {"lr": True, "max_weight_norm": False, "weight_decay": True},
+    ),
+]
+
+
+@pytest.mark.parametrize(("make", "expected"), CONSTANTS)
+def test_which_attributes_are_compiled_in(make: Make, expected: Dict[str, bool]) -> None:
+    model = one_weight()
+    names = {id(weight): name for name, weight in model.named_parameters()}
+    (group,) = convert(make(model.parameters()), names, lambda kind, text: None).groups
+    assert {name: group[name].constant for name in expected} == expected
+
+
+def test_marks_override_what_was_passed() -> None:
+    model = one_weight()
+    optimizer = optim.SGD(model.parameters(), lr=0.1, loss_scaling=2.0)
+    optimizer.variable_attrs.markAsConstant("loss_scaling")
+    optimizer.variable_attrs.markAsConstant("lr")
+    executor = poptorch.trainingModel(model, optimizer=optimizer)
+    executor.compile(torch.ones(1))
+    optimizer.param_groups[0]["lr"] = 0.2
+    with pytest.raises(poptorch.Error, match=r"Values are constant but do not match\. lr"):
+        executor.setOptimizer(optimizer)
+    optimizer.param_groups[0]["lr"] = 0.1
+    optimizer.loss_scaling = 4.0
+    with pytest.raises(poptorch.Error, match=r"Values are constant .*loss_scaling"):
+        executor.setOptimizer(optimizer)
+
+
+def test_the_number_of_groups_is_fixed() -> None:
+    model = Network()
+    optimizer = torch.optim.SGD(model.body.parameters(), 0.1)
+    executor = poptorch.trainingModel(model, options(1, 1), optimizer)
+    optimizer.add_param_group({"params": list(model.norm.parameters())})
+    executor.setOptimizer(optimizer)  # not compiled yet
+    executor.compile(*batch(1))
+    optimizer.add_param_group({"params": list(model.head.parameters())})
+    with pytest.raises(poptorch.Error, match=r"it had 2 groups of weights .*now it has 3"):
+        executor.setOptimizer(optimizer)
+
+
+def test_every_group_s_schedule_is_taken() -> None:
+    # 1.10: rates and momenta of three groups change per batch
+    model, reference = Network(), Network()
+
+    def groups(network: Network) -> List[Dict[str, Any]]:
+        parts = (network.body, network.norm, network.head)
+        return [{"params": list(part.parameters())} for part in parts]
+
+    ours: Any = optim.SGD(groups(model), lr=0.1, momentum=0.9)
+    theirs = torch.optim.SGD(groups(reference), lr=0.1, momentum=0.9)
+    executor = poptorch.trainingModel(model, options(1, 1), ours)
+    data = batch(1)
+    for step in range(3):
+        for optimizer in (ours, theirs):
+            for index, group in enumerate(optimizer.param_groups):
+                group["lr"], group["momentum"] = 0.1 / (step + index + 1), 0.5 + 0.1 * step
+        executor.setOptimizer(ours)
+        executor(*data)
+        plain_step(reference, theirs, data, blocks=1)
+    assert_same_weights(model, reference)
+
+
+def test_loss_scaling_saves_small_half_gradients() -> None:
+    # 2.8: the gradient 2**-25 is zero in half, 2**-15 is not; the scale is divided out in float32
+    def moved(scale: float) -> float:
+        model: Any = one_weight(0.0).half()
+        optimizer = optim.SGD(model.parameters(), lr=2.0**20, loss_scaling=scale)
+        executor = poptorch.trainingModel(model, options(1, 1), optimizer)
+        executor(torch.tensor([2.0**-24, 0.0]).half())
+        return float(model.weight.float().item())
+
+    assert moved(1.0) == 0.0
+    assert moved(1024.0) == -(2.0**-5)
+
+
+@pytest.mark.parametrize("kind", ["SGD", "Adam", "AdamW"])
+def test_every_optimizer_that_has_a_limit_clips(kind: str) -> None:
+    # 2.8: gradients of 20 and 5 clipped to 2 do what gradients of 2 do
+    def make(limit: float) -> Make:
+        return lambda p: getattr(optim, kind)(p, lr=0.1, max_grad_norm=limit)
+
+    clipped = weights_after(make(2.0), [20.0, 5.0])
+    assert clipped == pytest.approx(weights_after(make(math.inf), [2.0, 2.0]))
+    assert clipped != pytest.approx(weights_after(make(math.inf), [20.0, 5.0]), rel=1e-4)
