@@ -28,7 +28,7 @@ from .optim.optimizer import Optimizer
 from .optim.replacement import check_replacement
 from .options import Options
 from .training_engine import TrainingEngine, Update
-from .user_model import Wrapping
+from .user_model import Wrapping, is_dressed
 
 
 class TrainingExecutor(PoplarExecutor):
@@ -260,13 +260,21 @@ class TrainingExecutor(PoplarExecutor):
         self._pull()
 
     def _pull(self) -> bool:
+        """Bring newer weights home; those the program has replaced are left as they are."""
         if self._engine is None or not self._stale:
             return False
-        self.copyWeightsToHost()
+        self._stale = False
+        self._make_room()
+        replaced = [name for name, one in self._named().items() if not is_dressed(one)]
+        weights = self._weights()
+        self._engine.download({n: one for n, one in weights.items() if n not in replaced})
+        self._changed()
         return True
 
     def _upload(self, engine: Engine) -> None:
         engine.upload(self._weights())
+        if self._wrapping is not None:
+            self._wrapping.dress_new()
         self._changed()
 
     def _follow_training(self) -> None:

@@ -59,9 +59,21 @@ class Wrapping:
         self._tensors = tensors
         self._active = True
         model.__class__ = _subclass(type(model), self)
-        for tensor in tensors:
-            setattr(tensor, _WRAPPING, self)
-            _dress(tensor)
+        self._dress()
+
+    def dress_new(self) -> None:
+        """Swap the classes of tensors that replaced others of the model."""
+        named = [*self._model.parameters(), *self._model.buffers()]
+        self._tensors += [
+            tensor for tensor in named if type(tensor) in (nn.Parameter, torch.Tensor)
+        ]
+        self._dress()
+
+    def _dress(self) -> None:
+        for tensor in self._tensors:
+            if type(tensor) not in _DRESSED:
+                setattr(tensor, _WRAPPING, self)
+                _dress(tensor)
 
     def unwrap(self) -> None:
         """Put the classes back."""
@@ -142,6 +154,11 @@ class PoptorchBuffer(torch.Tensor):
 
     def __repr__(self) -> str:  # type: ignore[override]  # torch's takes keywords
         return repr(self.detach())
+
+
+def is_dressed(tensor: torch.Tensor) -> bool:
+    """Whether reading a tensor pulls it."""
+    return type(tensor) in _DRESSED
 
 
 def wrappings_of(tensors: Sequence[torch.Tensor]) -> List[Wrapping]:

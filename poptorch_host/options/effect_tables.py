@@ -42,6 +42,7 @@ HONOURED: Dict[str, str] = {
     "showCompilationProgressBar": "keeps the time for compilationTime()",
     "sourceLocationExcludes": "files that are not named as places of operators",
     "updatableNamedBuffers": "buffers for copyNamedBuffersToDevice()",
+    "useIpuId": "one executor of a process holds that device at a time",
     "useOfflineIpuTarget": "compiles without attaching; every version compiles alike",
 }
 """Option -> its effect."""
@@ -73,7 +74,6 @@ IGNORED: Dict[str, str] = {
     "modelName": "it names reports of PopVision",
     "setAvailableMemoryProportion": _MEMORY,
     "syncPattern": "a host has no IPUs to synchronise",
-    "useIpuId": "a host has one device; host.configure(device=) chooses it",
     "useIpuModel": "a host is neither an IPU nor its simulator",
 }
 """Option -> why it changes nothing."""

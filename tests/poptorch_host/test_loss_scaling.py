@@ -109,3 +109,14 @@ def test_a_float_model_is_refused() -> None:
     with pytest.raises(poptorch.Error, match=r"setAutomaticLossScaling.*fp16.*model\.half\(\)"):
         executor(torch.ones(1))
     assert not executor.isCompiled()
+
+
+def test_the_final_scale_can_be_anchored() -> None:
+    # 1.7: finalLossScale; the optimizer's scale times the factor after each update
+    model = Product().half()
+    options = poptorch.Options().deviceIterations(2).outputMode(poptorch.OutputMode.All)
+    options.anchorTensor("scale", "finalLossScale").Training.setAutomaticLossScaling(True)
+    optimizer = optim.SGD(model.parameters(), lr=0.125, loss_scaling=64.0)
+    executor = poptorch.trainingModel(model, options, optimizer)
+    executor(torch.ones(2).half())
+    assert executor.getAnchoredTensor("scale").tolist() == [128.0, 256.0]

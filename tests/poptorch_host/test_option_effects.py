@@ -193,12 +193,12 @@ def test_options_are_told_once_at_compile(
 
 
 def test_a_report_has_the_options(options: poptorch.Options) -> None:
-    executor = poptorch.inferenceModel(nn.ReLU(), options.useIpuId(3))
+    executor = poptorch.inferenceModel(nn.ReLU(), options.useIpuModel(True))
     executor.compile(torch.ones(1))
     report = host.report(executor)
     assert report.options is not None
-    assert set(report.options.ignored) == {"useIpuId"}
-    assert "ignored: useIpuId (a host has one device" in report.render()
+    assert set(report.options.ignored) == {"useIpuModel"}
+    assert "ignored: useIpuModel (a host is neither an IPU" in report.render()
 
 
 def test_variables_of_the_environment_are_told(

@@ -72,13 +72,14 @@ def test_weights_are_pulled_once_and_only_if_read() -> None:
     pulls: List[int] = []
     model = Product()
     executor = train(model)
-    original = executor.copyWeightsToHost
+    executor.compile(X)
+    original = executor._engine.download
 
-    def counted() -> None:
+    def counted(weights: Any) -> None:
         pulls.append(1)
-        original()
+        original(weights)
 
-    executor.copyWeightsToHost = counted
+    executor._engine.download = counted
     executor(X)
     executor.setOptimizer(torch.optim.SGD(model.parameters(), lr=1.0))
     executor(X)
@@ -298,3 +299,136 @@ def test_an_offline_model_compiles_only() -> None:
     assert not executor.isAttachedToDevice()
     with pytest.raises(AssertionError, match="offline device"):
         executor(X)
+
+
+# ---- 2.7: buffers of a model that is trained ---------------------------------------------------
+
+
+class Shifted(nn.Module):
+    """As `Product`, with a buffer that is added and one that counts in integers."""
+
+    shift: Tensor
+    count: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1))
+        self.register_buffer("shift", torch.zeros(1))
+        self.register_buffer("count", torch.zeros(1, dtype=torch.int32))
+
+    def forward(self, x: Tensor) -> Any:
+        self.count += 1
+        return poptorch.identity_loss(self.weight * x, "sum"), self.shift * x, self.count * 1
+
+
+def test_named_buffers_are_updated_while_weights_stay_on_the_device() -> None:
+    model = Shifted()
+    options = poptorch.Options().updatableNamedBuffers(["shift"])
+    executor = train(model, options)
+    assert executor(X)[1].item() == 0.0
+    model.shift.fill_(3.0)
+    with torch.no_grad():
+        model.weight.fill_(100.0)
+    executor.copyNamedBuffersToDevice()
+    assert executor(X)[1].item() == 3.0
+    assert model.weight.item() == 1.0 - 1.0 - 1.0  # the device's
+    other = train(Shifted(), poptorch.Options().updatableNamedBuffers(["nothing"]))
+    other.compile(X)
+    with pytest.raises(poptorch.Error, match=r"\['nothing'\] are not buffers of the model"):
+        other.copyNamedBuffersToDevice()
+
+
+def test_integer_buffers_are_constants_in_training() -> None:
+    # 2.7: each micro-batch sees the value of compile
+    model = Shifted()
+    options = poptorch.Options().deviceIterations(2).outputMode(poptorch.OutputMode.All)
+    executor = train(model, options)
+    for _ in range(2):
+        assert executor(torch.ones(2))[2].tolist() == [1, 1]
+    assert model.count.item() == 0
+
+
+def test_a_tensor_that_replaced_another_is_uploaded_and_read_from_then_on() -> None:
+    # Bringing weights home once overwrote what the program had just assigned.
+    model = Shifted()
+    executor = train(model)
+    executor(X)
+    model.shift = torch.full((1,), 2.0)
+    model.weight = nn.Parameter(torch.full((1,), 7.0))
+    assert model.count.item() == 0  # a read, which brings other weights home
+    assert (model.shift.item(), model.weight.item()) == (2.0, 7.0)
+    assert executor(X)[1].item() == 0.0  # 2.5: by request only
+    executor.copyWeightsToDevice()
+    assert executor(X)[1].item() == 2.0
+    assert model.weight.item() == 6.0
+    executor.destroy()
+    assert (type(model.shift), type(model.weight)) == (torch.Tensor, nn.Parameter)
+
+
+# ---- 2.5: order of a call ----------------------------------------------------------------------
+
+
+def test_inference_uploads_only_what_is_newer() -> None:
+    model = Network()
+    x, target = torch.randn(4, 3), torch.randn(4, 1)
+    training = train(model)
+    training(x, target)
+    model.eval()
+    inference = poptorch.inferenceModel(model)
+    inference(x)
+    with torch.no_grad():
+        model.layer.weight.zero_()  # plain changes on the host are not detected
+    before = inference(x)
+    assert not torch.equal(before, model(x).detach())
+    training.copyWeightsToDevice()  # tells who follows
+    torch.testing.assert_close(inference(x), model(x).detach())
+
+
+def test_two_inference_executors_follow_one_training() -> None:
+    model = Network()
+    x, target = torch.randn(4, 3), torch.randn(4, 1)
+    training = train(model)
+    training(x, target)
+    model.eval()
+    followers = [poptorch.inferenceModel(model) for _ in range(2)]
+    for _ in range(2):
+        training(x, target)
+        for follower in followers:
+            torch.testing.assert_close(follower(x), model(x).detach())
+
+
+def test_loading_into_the_executor_keeps_the_optimizer_s_state() -> None:
+    model = Product()
+    optimizer = optim.SGD(model.parameters(), lr=1.0, momentum=0.5)
+    executor = poptorch.trainingModel(model, optimizer=optimizer)
+    executor(X)  # velocity 1
+    result = executor.load_state_dict({"weight": torch.full((1,), 5.0)}, strict=False)
+    assert result.missing_keys == ["steps"]
+    executor(X)
+    assert model.weight.item() == 5.0 - 1.5
+
+
+def test_training_may_be_wrapped_by_name_of_an_inference_executor() -> None:
+    # 1.1: model may be an executor
+    model = Product()
+    inference = poptorch.inferenceModel(model)
+    training = poptorch.trainingModel(inference, optimizer=optim.SGD(model.parameters(), lr=1.0))
+    assert training.model is model
+    training(X)
+    assert model.weight.item() == 0.0
+
+
+def test_a_destroyed_inference_executor_leaves_training_alone() -> None:
+    model = Network()
+    x, target = torch.randn(4, 3), torch.randn(4, 1)
+    training = train(model)
+    training(x, target)
+    inference = poptorch.inferenceModel(training)
+    inference(x)
+    inference.destroy()
+    assert training.isCompiled()
+    assert type(model).__name__ == "PoptorchNetwork"
+    training.destroy()
+    assert type(model) is Network
+    inference(x)  # and the other way round
+    assert not training.isCompiled()
