@@ -12,7 +12,7 @@ from typing import List, Tuple
 
 import pytest
 
-from poptorch_host import alias
+from poptorch_host import alias, launch
 from poptorch_host.__main__ import main
 
 PROGRAM = """
@@ -98,10 +98,22 @@ def test_a_package_a_folder_and_a_zip_file_run_their_main(repository: Path, tmp_
     assert (status, out) == expected, err
 
 
-def test_an_absent_module_is_told_as_python_tells_it(repository: Path, tmp_path: Path) -> None:
-    status, out, err = run(repository, tmp_path, "-m", "tools.absent")
-    assert (status, out) == (1, "")
-    assert "No module named tools.absent" in err
+@pytest.mark.parametrize("name", ["absent_here.tool", "json.absent"])
+def test_an_absent_module_is_told_as_python_tells_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(sys, "argv", [])
+    assert launch.run_module([name]) == 1
+    assert f"No module named {name}" in capsys.readouterr().err
+
+
+def test_a_folder_without_a_main_is_told_as_python_tells_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(sys, "argv", [])
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    assert launch.run_script([str(tmp_path)]) == 1
+    assert "can't find '__main__' module in" in capsys.readouterr().err
 
 
 def test_pytest_runs_with_its_own_imports(repository: Path, tmp_path: Path) -> None:
