@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from . import settings
 from .anchors import Anchors, shapes_of
 from .checks import createPoptorchError
+from .compiled import AnyEngine
 from .engine import Engine
 from .executable import Executable
 from .microbatch import Plan
@@ -52,7 +53,7 @@ class Anchored:
         )
         return self._anchored_values[short_name]
 
-    def _anchor(self, engine: Engine, executable: Executable) -> None:
+    def _anchor(self, engine: AnyEngine, executable: Executable) -> None:
         """Let an engine keep what the options anchor."""
         if not self._options.anchored_tensors:
             return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any, Callable, List, NoReturn, Optional, Tuple
+from typing import Any, Callable, Dict, List, NoReturn, Optional, Tuple
 
 import torch
 
@@ -29,7 +29,7 @@ def run_blocks(
     next_seed: Callable[[], Optional[int]],
     ticks: Ticks,
 ) -> List[Block]:
-    """Run every micro-batch of a call, in order.
+    """Run every micro-batch of a call.
 
     Args:
         tensors: the call's inputs, contiguous and without gradient.
@@ -41,9 +41,10 @@ def run_blocks(
         outputs of the micro-batches that are returned.
     """
     program, sizes = executable.program, executable.sizes
-    kept: List[Block] = []
+    seeds = [next_seed() for _ in range(plan.micro_batches)]
+    kept: Dict[int, Block] = {}
     changed: List[Tuple[torch.Tensor, torch.Tensor]] = []  # replicas of a group share an input
-    for index in range(plan.micro_batches):
+    for index in microbatch.order(plan):
         ticks.input.append(time.perf_counter())
         block = microbatch.block_of_input(index, plan)
         # Detached: what forward does to a tensor's shape or flags stays away from the caller's.
@@ -55,10 +56,10 @@ def run_blocks(
         for position, values in written.items():
             inputs[position] = values.detach()
         ticks.input_complete.append(time.perf_counter())
-        outputs = engine.run(index, inputs, next_seed())
+        outputs = engine.run(index, inputs, seeds[index])
         if microbatch.returned(index, plan):
             ticks.output.append(time.perf_counter())
-            kept.append(outputs)
+            kept[index] = outputs
             ticks.output_complete.append(time.perf_counter())
         for position, values in written.items():
             target = microbatch.input_block(given[position], block, sizes[position])
@@ -67,7 +68,7 @@ def run_blocks(
         target.copy_(values)
     if plan.mode == OutputMode.Sum:  # one result per replica
         del ticks.output[: -plan.replicas], ticks.output_complete[: -plan.replicas]
-    return kept
+    return [kept[index] for index in sorted(kept)]
 
 
 def zero_blocks(executable: Executable, plan: Plan) -> List[Block]:

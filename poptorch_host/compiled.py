@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import List, Optional
+from typing import TYPE_CHECKING, List, Optional, Union
 
 import torch
 from torch import nn
@@ -13,6 +13,10 @@ from .executable import Executable
 from .options import Options
 from .replica_grouping import Groupings
 
+if TYPE_CHECKING:  # it needs torch.distributed.pipelining
+    from .pipeline_engine import PipelineEngine
+
+AnyEngine = Union[Engine, "PipelineEngine"]
 NOT_COMPILED = "Model has not been compiled or has been destroyed."
 
 
@@ -24,7 +28,7 @@ class Compiled:
     _model: nn.Module
     """A shallow copy of the user's, with the class it had."""
     _executable: Optional[Executable]
-    _engine: Optional[Engine]
+    _engine: Optional[AnyEngine]
     _tensors: List[torch.Tensor]
     """The host's, of the model that is compiled."""
     _attached: bool
@@ -35,7 +39,7 @@ class Compiled:
         """Whether there is an executable."""
         return self._executable is not None
 
-    def _running_engine(self) -> Engine:
+    def _running_engine(self) -> AnyEngine:
         if self._engine is None:
             raise createPoptorchError(NOT_COMPILED)
         return self._engine

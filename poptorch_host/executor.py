@@ -8,12 +8,12 @@ reach by `copyWeightsToDevice` only.
 from __future__ import annotations
 
 import time
-from typing import Any, Callable, Dict, List, Optional, Set, Tuple, Union
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Set, Tuple, Union
 
 import torch
 from torch import nn
 
-from . import calls, capture, executable_cache, memory, microbatch, settings, user_model
+from . import calls, capture, executable_cache, memory, microbatch, ranks, settings, user_model
 from ._logging import logger
 from .anchored import Anchored
 from .arguments import (
@@ -35,6 +35,7 @@ from .checks import (
 )
 from .clones import Cloner, shallow_copy
 from .compile_hooks import run_post_compile_hooks, run_pre_compile_hooks
+from .compiled import AnyEngine
 from .engine import Engine, Layout
 from .enums import ConnectionType, OutputMode
 from .executable import Executable
@@ -49,6 +50,10 @@ from .printing import module_repr
 from .replica_grouping import Groupings, first_groups
 from .structure import flatten, map_tensors
 from .timing import Ticks
+
+if TYPE_CHECKING:  # it needs torch.distributed.pipelining
+    from .pipeline_engine import PipelineEngine
+    from .training_engine import Update
 
 
 class PoplarExecutor(Anchored, Attachment, Files, Figures):
@@ -74,7 +79,7 @@ class PoplarExecutor(Anchored, Attachment, Files, Figures):
         self._user_model: nn.Module = model
         self._model: nn.Module = shallow_copy(model)
         self._executable: Optional[Executable] = None
-        self._engine: Optional[Engine] = None
+        self._engine: Optional[AnyEngine] = None
         self._tree: Optional[nn.Module] = None
         self._attached = False
         self._groupings: Groupings = {}
@@ -229,12 +234,16 @@ class PoplarExecutor(Anchored, Attachment, Files, Figures):
 
     def _layout(self, executable: Executable, tree: nn.Module, micro_batch: Arguments) -> Layout:
         """Where tensors are kept; a question of the executable is asked once."""
-        device = torch.device(settings.current().device)
+        now = settings.current()
+        on_ranks = ranks.wanted(self._options, now)
+        device = ranks.device(now) if on_ranks else torch.device(now.device)
         if device.type != "cpu" or all(p.dim() != 4 for p in tree.parameters()):
             return Layout(device, False)
         if executable.channels_last is None:
             executable.channels_last = self._channels_last(executable, tree, micro_batch)
-        return Layout(device, executable.channels_last)
+        # Ranks cannot change their minds one by one, as one process does at the first `view`.
+        plain = on_ranks and executable.program.depends_on_layout
+        return Layout(device, executable.channels_last and not plain)
 
     def _channels_last(
         self, executable: Executable, tree: nn.Module, micro_batch: Arguments
@@ -244,7 +253,9 @@ class PoplarExecutor(Anchored, Attachment, Files, Figures):
             return True
         return capture.runs_channels_last(tree, micro_batch, self._options)
 
-    def _make_engine(self, executable: Executable, tree: nn.Module, layout: Layout) -> Engine:
+    def _make_engine(self, executable: Executable, tree: nn.Module, layout: Layout) -> AnyEngine:
+        if ranks.wanted(self._options, settings.current()):
+            return self._make_stage(executable, tree, layout, None)
         program, arguments = executable.program, executable.arguments
         others = (arguments, self._plan.replicas, layout, settings.current())
         if self._groupings:
@@ -262,6 +273,20 @@ class PoplarExecutor(Anchored, Attachment, Files, Figures):
         self._tensors = [*self._model.parameters(), *self._model.buffers()]
         if self._options.connection_type == ConnectionType.Always and not self._attached:
             self.attachToDevice()
+
+    def _make_stage(
+        self, executable: Executable, tree: nn.Module, layout: Layout, update: Optional[Update]
+    ) -> PipelineEngine:
+        """The engine of this rank's stage."""
+        ranks.check_pipelining()
+        from .pipeline_engine import make_stage
+
+        micro_batch = _map(executable.arguments, _first_blocks(executable.sizes))
+        micro_batch = _map(micro_batch, lambda t: layout.place(torch.empty_like(t, device="cpu")))
+        options, now = self._options, settings.current()
+        return make_stage(
+            tree, executable, micro_batch, self._plan, layout, options, now, self._rng, update
+        )
 
     # ---- running ---------------------------------------------------------------------------------
 
@@ -290,6 +315,8 @@ class PoplarExecutor(Anchored, Attachment, Files, Figures):
         self, tensors: List[torch.Tensor], given: List[torch.Tensor], ticks: Ticks
     ) -> List[calls.Block]:
         assert self._executable is not None and self._engine is not None
+        if not isinstance(self._engine, Engine):
+            return self._engine.run_blocks(tensors, self._next_seed, ticks)
         if self._anchors is not None:
             self._anchors.start()
         with capture.no_validation():
@@ -300,6 +327,8 @@ class PoplarExecutor(Anchored, Attachment, Files, Figures):
     def _needs_plain_layout(self, error: RuntimeError) -> bool:
         """Whether a `view` failed on a channels-last tensor although fake tensors passed it."""
         assert self._executable is not None and self._engine is not None
+        if not isinstance(self._engine, Engine):
+            return False
         program = self._executable.program
         writes = program.written_buffers or program.written_inputs
         return self._engine.layout.channels_last and "view" in str(error) and not writes

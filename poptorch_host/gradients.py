@@ -1,15 +1,18 @@
-"""Gradients of the micro-batches of one weight update, added up in an accumulator of their own.
+"""Gradients of the micro-batches of one weight update, added up in accumulators of their own.
 
 GA gradient accumulation, R replicas: an update sums GA * R gradients, or takes their mean, which is
-divided at the end (Post) or kept as a running mean (Running).
+divided at the end (Post) or kept as a running mean (Running). Each replica's GA are added up first,
+then the replicas in their order: so sums are equal wherever replicas run.
 """
 
 from __future__ import annotations
 
-from typing import Dict, Mapping
+from typing import Callable, Dict, Mapping, Optional
 
 import torch
 from torch import nn
+
+Totals = Dict[str, torch.Tensor]
 
 
 class Gradients:
@@ -25,12 +28,15 @@ class Gradients:
         self._mean = mean
         self._running = mean and running
         self._count = 0
-        self._sums: Dict[str, torch.Tensor] = {}
+        self._sums: Totals = {}  # of the present replica
+        self._replicas = 0
+        self._added = 0
+        self._totals: Totals = {}  # of the replicas that are closed
 
     def clear(self) -> None:
         """Forget what was added."""
-        self._count = 0
-        self._sums.clear()
+        self._count = self._replicas = self._added = 0
+        self._sums, self._totals = {}, {}
 
     def add(self, weights: Mapping[str, nn.Parameter], dtype: torch.dtype) -> None:
         """Take `.grad` of one micro-batch from the weights.
@@ -58,14 +64,34 @@ class Gradients:
             else:
                 total.copy_(total.float() + gradient.float())
 
-    def take(self, loss_scaling: float) -> Dict[str, torch.Tensor]:
+    def close(self) -> None:
+        """End a replica: what comes next is of another one."""
+        for name, total in self._sums.items():
+            before = self._totals.get(name)
+            self._totals[name] = total.float() if before is None else before.add_(total.float())
+        self._added += self._count
+        self._replicas += 1
+        self._sums, self._count = {}, 0
+
+    def take(
+        self, loss_scaling: float, add_others: Optional[Callable[[Totals], int]] = None
+    ) -> Totals:
         """The reduced gradients, float32, and start again.
 
         Args:
             loss_scaling: factor in all gradients that is divided out.
+            add_others: adds the totals of other processes to these, in place, and returns how many
+                times as many replicas that makes.
         """
-        divisor = loss_scaling * (self._count if self._mean and not self._running else 1)
-        sums, self._sums, self._count = self._sums, {}, 0
-        if divisor == 1:
-            return {name: total.float() for name, total in sums.items()}
-        return {name: total.float().div_(divisor) for name, total in sums.items()}
+        if self._count:
+            self.close()
+        totals, divisor = self._totals, loss_scaling
+        if self._mean:
+            divisor *= self._replicas if self._running else self._added
+        self._totals, self._replicas, self._added = {}, 0, 0
+        others = 1 if add_others is None else add_others(totals)
+        divisor *= others if self._mean else 1
+        if divisor != 1:
+            for total in totals.values():
+                total.div_(divisor)
+        return totals

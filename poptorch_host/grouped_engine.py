@@ -6,7 +6,7 @@ each replica's module has a view; gradients are reduced among the replicas of a 
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Mapping, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 
 import torch
 from torch import nn
@@ -14,7 +14,7 @@ from torch import nn
 from .anchors import GRADIENT, Anchors
 from .checks import createPoptorchError
 from .engine import Engine, Layout, Replica
-from .gradients import Gradients
+from .gradients import Gradients, Totals
 from .program import Program
 from .replica_grouping import Groupings
 from .training_engine import TrainingEngine, Update
@@ -163,7 +163,7 @@ class GroupedGradients(Gradients):
         super().__init__(mean=mean, running=running)
         self._groupings = groupings
         self._views = views
-        self._replica = 0  # whose gradients come next: replicas take turns
+        self._replica = 0  # whose gradients come next
         self._parts = {
             name: [Gradients(mean=mean, running=running) for _ in range(grouping.groups)]
             for name, grouping in groupings.items()
@@ -188,11 +188,17 @@ class GroupedGradients(Gradients):
             if name in weights:
                 group = self._groupings[name].of_replica[self._replica]
                 self._parts[name][group].add({name: weight}, dtype)
+
+    def close(self) -> None:
+        """End a replica: the next micro-batches are of the one after it."""
+        super().close()
         self._replica = (self._replica + 1) % len(self._views)
 
-    def take(self, loss_scaling: float) -> Dict[str, torch.Tensor]:
+    def take(
+        self, loss_scaling: float, add_others: Optional[Callable[[Totals], int]] = None
+    ) -> Totals:
         """The reduced gradients, (K, ...) of grouped weights, and start again."""
-        found = super().take(loss_scaling)
+        found = super().take(loss_scaling, add_others)
         for name, parts in self._parts.items():
             taken = [part.take(loss_scaling).get(name) for part in parts]
             some = next((one for one in taken if one is not None), None)

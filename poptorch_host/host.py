@@ -48,7 +48,9 @@ def configure(
 
     Args:
         device: "cpu", "cuda" or "cuda:N".
-        schedule: "sequential": micro-batches one after the other.
+        schedule: "sequential" runs the whole model in this process; "gpipe" and "1f1b" put each
+            stage on a rank of its own; "auto" is "1f1b" under torchrun with several ranks, else
+            "sequential".
         engine: "eager", or "compile" for torch.compile (torch 2.4 or later).
         operators: "refuse" stops at operators PopTorch does not take, "report" warns.
         recompute: whether training computes activations once more on the way back: "auto" where

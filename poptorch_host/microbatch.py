@@ -37,6 +37,8 @@ class Plan(NamedTuple):
     """All, EveryN, Final or Sum."""
     period: int
     """n of EveryN."""
+    per_update: int = 0
+    """Blocks of one update of the weights, on all replicas: R * GA; 0 in inference."""
 
 
 def make_plan(options: Options, *, training: bool) -> Plan:
@@ -54,7 +56,20 @@ def make_plan(options: Options, *, training: bool) -> Plan:
         consecutive=options.input_cgt != CommGroupType.Orthogonal,
         mode=OutputMode(mode),
         period=options.output_return_period,
+        per_update=options.replication_factor * accumulation if training else 0,
     )
+
+
+def order(plan: Plan) -> List[int]:
+    """The order in which one process runs micro-batches: in an update replica by replica."""
+    if not plan.per_update:
+        return list(range(plan.micro_batches))
+    return [
+        index
+        for first in range(0, plan.micro_batches, plan.per_update)
+        for replica in range(plan.replicas)
+        for index in range(first + replica, first + plan.per_update, plan.replicas)
+    ]
 
 
 def block_of_input(index: int, plan: Plan) -> int:

@@ -41,4 +41,8 @@ class RandomNumbers(Compiled):
             return None
         seed, count = self._rng
         self._rng[1] += 1
-        return seed_of(seed, count)
+        # Instances count as one process with all their replicas would.
+        instances, replicas = self._options.Distributed, self._options.replication_factor
+        step, replica = divmod(count, replicas)
+        step = step * instances.numProcesses + instances.processId
+        return seed_of(seed, step * replicas + replica)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Mapping, Optional
 
 _CHOICES = {
-    "schedule": ("sequential",),
+    "schedule": ("auto", "sequential", "gpipe", "1f1b"),
     "engine": ("eager", "compile"),
     "operators": ("refuse", "report"),
     "loader_buffers": ("copied", "reused"),
@@ -26,8 +26,9 @@ class Settings:
 
     device: str = "cpu"
     """A torch device: cpu, cuda, cuda:1."""
-    schedule: str = "sequential"
-    """How stages are run: one micro-batch after the other."""
+    schedule: str = "auto"
+    """How stages are run: sequential (each rank runs the whole model), gpipe or 1f1b (a stage per
+    rank); auto is sequential in a run of one rank and 1f1b on several."""
     engine: str = "eager"
     """eager, or compile (torch.compile)."""
     operators: str = "refuse"

@@ -6,21 +6,24 @@ user's model reads them from there, optimizers keep their state there.
 
 from __future__ import annotations
 
+import contextlib
 import math
-from typing import Dict, Optional, Set, Union, cast
+from typing import TYPE_CHECKING, Dict, Iterator, Optional, Set, Union, cast
 
 import torch
 from torch import nn
 
-from . import settings
+from . import ranks, settings
 from ._logging import logger
 from .arguments import Arguments
 from .checks import createPoptorchError
-from .engine import Engine, Layout
+from .compiled import AnyEngine
+from .engine import Layout
 from .enums import MeanReductionStrategy, OutputMode, ReductionType
 from .executable import Executable
 from .executor import PoplarExecutor
 from .grouped_engine import GroupedTrainingEngine
+from .instances import Instances
 from .optim.converted import Converted, convert
 from .optim.device import DeviceOptimizer
 from .optim.loss_scale import LossScale
@@ -29,6 +32,11 @@ from .optim.replacement import check_replacement
 from .options import Options
 from .training_engine import TrainingEngine, Update
 from .user_model import Wrapping, is_dressed
+
+if TYPE_CHECKING:  # it needs torch.distributed.pipelining
+    from .pipeline_engine import PipelineEngine
+
+AnyTrainer = Union[TrainingEngine, "PipelineEngine"]
 
 
 class TrainingExecutor(PoplarExecutor):
@@ -48,6 +56,7 @@ class TrainingExecutor(PoplarExecutor):
         self._stale = False
         self._wrapping: Optional[Wrapping] = None
         self._on_device: Optional[DeviceOptimizer] = None
+        self._instances: Optional[Instances] = None
         if optimizer is None:
             optimizer = torch.optim.SGD(self._user_model.parameters(), lr=0.01)
         self._optimizer = optimizer
@@ -55,12 +64,6 @@ class TrainingExecutor(PoplarExecutor):
         self._wrap()
 
     def _own_options(self, options: Options) -> Options:
-        if options.Distributed.numProcesses > 1:
-            raise NotImplementedError(
-                f"trainingModel on {options.Distributed.numProcesses} processes: poptorch_host"
-                " reduces gradients within one process only; use replicationFactor, or"
-                " options.Distributed.disable()"
-            )
         own = options.clone()
         if own.defaultOutputMode():
             own.outputMode(OutputMode.Final)
@@ -93,7 +96,9 @@ class TrainingExecutor(PoplarExecutor):
 
     def optimizer_state(self) -> Dict[str, torch.Tensor]:
         """The optimizer's state on the device, by PopART's names."""
-        return {} if self._on_device is None else self._on_device.state()
+        if self._on_device is None:
+            return {}
+        return cast(AnyTrainer, self._engine).optimizer_state()
 
     def optimizer_parameters(self) -> Dict[str, torch.Tensor]:
         """The values that updates read, by PopART's names."""
@@ -119,9 +124,9 @@ class TrainingExecutor(PoplarExecutor):
         """Upload what the program loaded into the optimizer, if anything."""
         if not optimizer.host_state_is_dirty or optimizer._kept_state is None:
             return
-        assert self._on_device is not None and isinstance(self._engine, TrainingEngine)
-        unknown, missing = self._on_device.load(optimizer._kept_state, self._engine.trained)
-        self._on_device.load_parameters(optimizer._kept_parameters)
+        engine = cast(AnyTrainer, self._engine)
+        unknown, missing = engine.load_optimizer_state(optimizer._kept_state)
+        cast(DeviceOptimizer, self._on_device).load_parameters(optimizer._kept_parameters)
         if unknown:
             logger.warning("Optimizer state of no weight of this model is ignored: %s", unknown)
         if missing:
@@ -177,7 +182,7 @@ class TrainingExecutor(PoplarExecutor):
     ) -> bool:
         return not executable.program.depends_on_layout
 
-    def _make_engine(self, executable: Executable, tree: nn.Module, layout: Layout) -> Engine:
+    def _make_engine(self, executable: Executable, tree: nn.Module, layout: Layout) -> AnyEngine:
         assert self._on_device is not None
         training = self._options.Training
         strategy = training.meanAccumulationAndReplicationReductionStrategy
@@ -191,10 +196,17 @@ class TrainingExecutor(PoplarExecutor):
             mean=training.accumulation_and_replication_reduction_type == ReductionType.Mean,
             running=running,
         )
+        if ranks.wanted(self._options, settings.current()):
+            return self._make_stage(executable, tree, layout, update)
+        if self._groupings:
+            self._check_groupings()
+        if self._options.Distributed.numProcesses > 1:
+            self._instances = Instances(self._options, settings.current())
+            self._rng = self._instances.same_numbers(self._rng)
+            update = update._replace(add_others=self._instances.add_others)
         program, arguments = executable.program, executable.arguments
         others = (arguments, self._plan.replicas, layout, settings.current(), update)
         if self._groupings:
-            self._check_groupings()
             return GroupedTrainingEngine(self._groupings, tree, program, *others)
         return TrainingEngine(tree, program, *others)
 
@@ -225,8 +237,7 @@ class TrainingExecutor(PoplarExecutor):
                     optimizer.ipu_state_is_dirty = True
 
     def _needs_plain_layout(self, error: RuntimeError) -> bool:
-        updated = cast(TrainingEngine, self._engine).updated
-        return not updated and super()._needs_plain_layout(error)
+        return not cast(AnyTrainer, self._engine).updated and super()._needs_plain_layout(error)
 
     def destroy(self) -> None:
         """Bring weights and optimizer state to the host, drop the executable, free the model.
@@ -245,8 +256,8 @@ class TrainingExecutor(PoplarExecutor):
 
     def copyWeightsToHost(self) -> None:
         """Write the device's parameters and buffers into the user model's."""
-        self._stale = False  # first, since reading the host's tensors would call this again
-        super().copyWeightsToHost()
+        with self._reading():
+            super().copyWeightsToHost()
         self._changed()
 
     def copyWeightsToHostIfNeeded(self) -> bool:
@@ -263,16 +274,29 @@ class TrainingExecutor(PoplarExecutor):
         """Bring newer weights home; those the program has replaced are left as they are."""
         if self._engine is None or not self._stale:
             return False
-        self._stale = False
-        self._make_room()
-        replaced = [name for name, one in self._named().items() if not is_dressed(one)]
-        weights = self._weights()
-        self._engine.download({n: one for n, one in weights.items() if n not in replaced})
+        with self._reading():
+            self._make_room()
+            replaced = [name for name, one in self._named().items() if not is_dressed(one)]
+            weights = self._weights()
+            self._engine.download({n: one for n, one in weights.items() if n not in replaced})
         self._changed()
         return True
 
-    def _upload(self, engine: Engine) -> None:
-        engine.upload(self._weights())
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[None]:
+        """The host's weights are no longer stale: inside already, since reading them pulls."""
+        stale, self._stale = self._stale, False
+        try:
+            yield
+        except BaseException:
+            self._stale = stale
+            raise
+
+    def _upload(self, engine: AnyEngine) -> None:
+        weights = self._weights()
+        if self._instances is not None:
+            self._instances.same_weights(weights)
+        engine.upload(weights)
         if self._wrapping is not None:
             self._wrapping.dress_new()
         self._changed()

@@ -7,7 +7,17 @@ GA gradient accumulation, R replicas. Replicas share parameters and run in turn;
 from __future__ import annotations
 
 import contextlib
-from typing import ContextManager, Dict, Iterator, List, NamedTuple, Optional
+from typing import (
+    Callable,
+    ContextManager,
+    Dict,
+    Iterator,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Tuple,
+)
 
 import torch
 from torch import nn
@@ -36,6 +46,8 @@ class Update(NamedTuple):
     """Reduce gradients by their mean, else their sum."""
     running: bool
     """Keep the mean while accumulating."""
+    add_others: Optional[Callable[[Dict[str, torch.Tensor]], int]] = None
+    """Adds the gradients of other processes, as `Gradients.take` wants it."""
 
 
 class TrainingEngine(Engine):
@@ -67,6 +79,8 @@ class TrainingEngine(Engine):
         self._update = update
         self.updated = False
         """Whether the latest call has changed weights."""
+        self._per_replica = update.micro_batches // replicas
+        self._since_update = 0
         self._gradients = Gradients(mean=update.mean, running=update.running)
         self.trained: Dict[str, nn.Parameter] = {
             name: parameter
@@ -87,10 +101,14 @@ class TrainingEngine(Engine):
     def run(
         self, index: int, inputs: List[torch.Tensor], seed: Optional[int]
     ) -> List[torch.Tensor]:
-        """Run one micro-batch forward and backward; the last of an update changes the weights."""
+        """Run one micro-batch forward and backward; the last of an update changes the weights.
+
+        Those of an update come replica by replica, in the order of `microbatch.order`.
+        """
         inputs = [tensor.clone() if tensor.is_inference() else tensor for tensor in inputs]
         if index == 0:  # a call that failed may have left some
             self.updated = False
+            self._since_update = 0
             self._gradients.clear()
             for parameter in self.trained.values():
                 parameter.grad = None
@@ -115,8 +133,14 @@ class TrainingEngine(Engine):
             self._anchors.take_gradients(own)
         self._update.optimizer.track(self.trained)
         self._gradients.add(self.trained, self._update.optimizer.accum_type)
-        if (index + 1) % self._update.micro_batches == 0:
-            gradients = self._gradients.take(self._update.optimizer.loss_scaling)
+        self._since_update += 1
+        if self._since_update % self._per_replica == 0:
+            self._gradients.close()
+        if self._since_update == self._update.micro_batches:
+            self._since_update = 0
+            gradients = self._gradients.take(
+                self._update.optimizer.loss_scaling, self._update.add_others
+            )
             self.updated = True
             self._update.optimizer.step(self.trained, gradients)
         if self._anchors is not None:
@@ -141,6 +165,16 @@ class TrainingEngine(Engine):
             return self._forward(position, inputs)
         *results, catcher.loss = self._recomputed[position](inputs)
         return results
+
+    def optimizer_state(self) -> Dict[str, torch.Tensor]:
+        """The optimizer's state, as `DeviceOptimizer.state`."""
+        return self._update.optimizer.state()
+
+    def load_optimizer_state(
+        self, tensors: Mapping[str, torch.Tensor]
+    ) -> Tuple[List[str], List[str]]:
+        """Take the optimizer's state, as `DeviceOptimizer.load`."""
+        return self._update.optimizer.load(tensors, self.trained)
 
     def _copies(self, pristine: nn.Module, count: int) -> List[Replica]:
         shared: Dict[int, nn.Parameter] = {}

@@ -9,8 +9,7 @@ from torch import nn
 
 from . import user_model
 from .checks import createPoptorchError
-from .compiled import Compiled
-from .engine import Engine
+from .compiled import AnyEngine, Compiled
 from .enums import CommGroupType, VariableRetrievalMode
 from .replica_grouping import make_grouping
 
@@ -91,7 +90,7 @@ class Weights(Compiled):
             if grouping.all_replicas and weight.shape[0] != replicas:
                 weight.data = weight.detach().new_empty((replicas, *weight.shape[1:]))
 
-    def _upload(self, engine: Engine) -> None:
+    def _upload(self, engine: AnyEngine) -> None:
         engine.upload(self._weights())  # which pulls what a training executor has changed
         self._versions = {one: one.version for one in self._trained_by()}
 

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
+from typing import Callable
 
 import pytest
 
@@ -23,3 +27,30 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real images at {folder}: set DETECTORS_TEST_DATA")
     return folder
+
+
+@pytest.fixture
+def torchrun() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run a Python program with its arguments on N ranks: what they wrote, and torchrun's code."""
+    return _torchrun
+
+
+def _torchrun(
+    ranks: int, program: Path, *arguments: str, seconds: float = 150
+) -> subprocess.CompletedProcess[str]:
+    words = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("POPTORCH_HOST_")}
+    process = subprocess.Popen(
+        [sys.executable, *words, str(program), *arguments],
+        env={**kept, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        output, _ = process.communicate(timeout=seconds)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+    return subprocess.CompletedProcess(words, process.returncode, output)

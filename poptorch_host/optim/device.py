@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Collection, Dict, Iterator, List, Mapping, Optional, Tuple
+from typing import Any, Callable, Collection, Dict, Iterator, List, Mapping, Optional, Tuple
 
 import torch
 from torch import nn
@@ -21,6 +21,12 @@ _MOMENT_TYPE = {
 """Which attribute gives a state's dtype; SGD's velocity has one of its own."""
 SEPARATOR = "___"
 """Between the kind of a state and the name of its weight."""
+
+
+def norm_of(gradients: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """The norm of all of them as one vector; float32, 0 of none."""
+    norms = [gradient.norm() for gradient in gradients.values()]
+    return torch.stack(norms).norm() if norms else torch.zeros(())
 
 
 class DeviceOptimizer:
@@ -64,9 +70,17 @@ class DeviceOptimizer:
         if self._scale is not None:
             self._scale.track(w.grad for w in weights.values() if w.grad is not None)
 
+    @property
+    def members(self) -> List[str]:
+        """Names of all weights that it updates, in order."""
+        return [name for _, name in self._members()]
+
     @torch.no_grad()
     def step(
-        self, weights: Mapping[str, nn.Parameter], gradients: Mapping[str, torch.Tensor]
+        self,
+        weights: Mapping[str, nn.Parameter],
+        gradients: Mapping[str, torch.Tensor],
+        norm: Callable[[Mapping[str, torch.Tensor]], torch.Tensor] = norm_of,
     ) -> None:
         """Update the weights that have a gradient and belong to a group.
 
@@ -74,6 +88,7 @@ class DeviceOptimizer:
 
         Args:
             gradients: float32, reduced and without loss scaling, by the weights' names; changed.
+            norm: of the gradients of all weights that are updated, wherever they are.
         """
         present = [(group, name) for group, name in self._members() if name in gradients]
         if self._scale is not None:
@@ -83,7 +98,7 @@ class DeviceOptimizer:
             if not finite:
                 logger.debug("gradients overflow at loss scale %s: no update", used)
                 return
-        self._clip([gradients[name] for _, name in present])
+        self._clip({name: gradients[name] for _, name in present}, norm)
         rule = RULES[self.converted.kind]
         values = [self._values(group) for group in range(len(self.converted.groups))]
         for group, name in present:
@@ -172,13 +187,16 @@ class DeviceOptimizer:
         dtype: torch.dtype = structure.get(name, torch.float32)
         return dtype
 
-    def _clip(self, gradients: List[torch.Tensor]) -> None:
+    def _clip(
+        self,
+        gradients: Dict[str, torch.Tensor],
+        norm: Callable[[Mapping[str, torch.Tensor]], torch.Tensor],
+    ) -> None:
         limit = self.converted.max_grad_norm
-        if math.isinf(limit) or not gradients:
+        if math.isinf(limit):
             return
-        norm = torch.stack([gradient.norm() for gradient in gradients]).norm()
-        factor = (limit / norm).clamp(max=1.0)
-        for gradient in gradients:
+        factor = (limit / norm(gradients)).clamp(max=1.0)
+        for gradient in gradients.values():
             gradient.mul_(factor)
 
 

@@ -26,7 +26,7 @@ def test_settings_are_checked() -> None:
         ("device", "ipu"),
         ("engine", "fast"),
         ("operators", "ignore"),
-        ("schedule", "1f1b"),
+        ("schedule", "zigzag"),
         ("threads", 0),
     ):
         with pytest.raises(ValueError, match=f"host.configure: {name} must be"):
@@ -44,13 +44,14 @@ def test_environment_variables_are_settings() -> None:
     made = from_environment(
         {
             "POPTORCH_HOST_DEVICE": "cuda:1",
+            "POPTORCH_HOST_SCHEDULE": "gpipe",
             "POPTORCH_HOST_ENGINE": "compile",
             "POPTORCH_HOST_OPERATORS": "report",
             "POPTORCH_HOST_THREADS": "3",
             "POPTORCH_HOST_KEEP_MEMORY": "0",
         }
     )
-    assert made == Settings("cuda:1", "sequential", "compile", "report", 3, False)
+    assert made == Settings("cuda:1", "gpipe", "compile", "report", 3, False)
     for name, value in (("KEEP_MEMORY", "yes"), ("THREADS", "many"), ("DEVICE", "tpu")):
         with pytest.raises(ValueError, match=f"{name}|{name.lower()}"):
             from_environment({f"POPTORCH_HOST_{name}": value})

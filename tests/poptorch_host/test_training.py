@@ -447,14 +447,16 @@ def test_the_program_sees_that_it_runs_on_the_device() -> None:
     assert set(seen) == {(True, True)}
 
 
-# ---- what is not there -------------------------------------------------------------------------
+# ---- what is refused ---------------------------------------------------------------------------
 
 
-def test_several_processes_are_refused() -> None:
+def test_instances_need_a_launcher() -> None:  # 2.14
     chosen = poptorch.Options()
     chosen.Distributed.configureProcessId(0, 2)
-    with pytest.raises(NotImplementedError, match="trainingModel on 2 processes"):
-        poptorch.trainingModel(Product(), chosen)
+    model = Product()
+    executor = poptorch.trainingModel(model, chosen, rate_one(model))
+    with pytest.raises(poptorch.Error, match=r"MASTER_ADDR, MASTER_PORT are not set: .*torchrun"):
+        executor(torch.ones(1))
 
 
 def test_the_compiling_engine_is_for_inference(configure: Callable[..., object]) -> None:
