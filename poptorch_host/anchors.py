@@ -76,10 +76,6 @@ class Anchors:
         """Whether a tensor is anchored that `forward` computes on its way."""
         return any(":" in name for name in self._wanted)
 
-    def wants(self, name: str) -> bool:
-        """Whether the tensor of this name in the graph is anchored."""
-        return name in self._wanted
-
     def start(self) -> None:
         """A call begins."""
         self._index, self._step = 0, []

@@ -11,8 +11,6 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 import torch
 from torch import nn
 
-from .anchors import GRADIENT, Anchors
-from .checks import createPoptorchError
 from .engine import Engine, Layout, Replica
 from .gradients import Gradients, Totals
 from .program import Program
@@ -116,20 +114,6 @@ class GroupedTrainingEngine(TrainingEngine):
         for name, whole in self._grouped.whole.items():
             if name in self.trained:
                 self.trained[name] = whole
-
-    def keep(self, anchors: Anchors) -> None:
-        """As `Engine.keep`.
-
-        Raises:
-            poptorch.Error: a gradient of a grouped weight is anchored: it has one per replica.
-        """
-        found = [name for name in self._grouped.whole if anchors.wants(GRADIENT + name)]
-        if found:
-            raise createPoptorchError(
-                f"anchorTensor: {GRADIENT}{found[0]} is a gradient of a weight with"
-                " replicaGrouping, which differs between replicas; anchor another tensor"
-            )
-        super().keep(anchors)
 
     def _copies(self, pristine: nn.Module, count: int) -> List[Replica]:
         made, self._views = self._grouped.copies(pristine, self.program, self.layout, self._count)

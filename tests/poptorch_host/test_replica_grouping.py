@@ -187,13 +187,3 @@ def test_a_parameter_of_an_inference_executor_is_the_models() -> None:
     for one in (copy.deepcopy(weight), pickle.loads(pickle.dumps(weight))):
         assert type(one) is nn.Parameter
     assert repr(weight) == repr(model.inner.weight)
-
-
-def test_gradients_of_grouped_weights_are_not_anchored() -> None:
-    model: Any = Scale([1.0, 2.0]).train()
-    chosen = options(2).anchorTensor("g", "Gradient___inner.weight")
-    chosen.anchorTensor("w", "UpdatedVar___shared")
-    executor = poptorch.trainingModel(model, chosen)
-    executor.inner.weight.replicaGrouping(CommGroupType.NoGrouping, 0, ONE)
-    with pytest.raises(poptorch.Error, match=r"Gradient___inner\.weight .*replicaGrouping"):
-        executor(torch.ones(2))
