@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import subprocess
 import sys
 import textwrap
 from pathlib import Path
-from typing import Any, Callable, List, Tuple
+from typing import IO, Any, Callable, List, Tuple
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 
 import poptorch_host as poptorch
 from poptorch_host import capture, executable_cache
+from poptorch_host.whole_file import write_whole
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -357,3 +359,38 @@ def test_torch_compile_keeps_its_code_there_unless_told_where(
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "mine")
     executable_cache.direct_inductor(tmp_path)
     assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == "mine"
+
+
+def test_the_lock_of_a_model_is_held_while_it_is_captured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # 2.11: <md5 of the model's repr>.lock; processes with the same model wait for each other
+    fcntl = pytest.importorskip("fcntl")
+    model = Network().eval()
+    name = hashlib.md5(repr(model).encode()).hexdigest() + ".lock"
+    original = capture.capture
+
+    def look(*arguments: Any, **named: Any) -> Any:
+        with open(tmp_path / name, encoding="utf-8") as stream, pytest.raises(BlockingIOError):
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return original(*arguments, **named)
+
+    monkeypatch.setattr(capture, "capture", look)
+    poptorch.inferenceModel(model, options(tmp_path)).compile(torch.ones(1, WIDTH))
+    with open(tmp_path / name, encoding="utf-8") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    assert len(files(tmp_path)) == 1
+
+
+def test_a_file_that_fails_halfway_leaves_what_was_there(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"before")
+
+    def fails(stream: IO[bytes]) -> None:
+        stream.write(b"half")
+        raise OSError("no space left")
+
+    with pytest.raises(OSError, match="no space left"):
+        write_whole(path, fails)
+    assert path.read_bytes() == b"before"
+    assert list(tmp_path.iterdir()) == [path]
