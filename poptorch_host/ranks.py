@@ -7,6 +7,7 @@ is lost is found otherwise.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import datetime
 import os
@@ -128,6 +129,7 @@ def join(settings: Settings, rank: int = -1, count: int = -1) -> World:
             )
         if not dist.is_initialized():
             _initialise(settings, rank, count)
+            atexit.register(_leave)  # first, so that it runs after the heartbeat's goodbye
         rank, count = dist.get_rank(), dist.get_world_size()
         heartbeat.start(dist.distributed_c10d._get_default_store(), rank, count)
         everyone = dist.new_group(list(range(count)), timeout=FOREVER)
@@ -140,7 +142,7 @@ def _initialise(settings: Settings, rank: int, count: int) -> None:
     missing = [name for name in _NEEDED if name not in os.environ and not given.get(name)]
     if missing:
         raise createPoptorchError(
-            f"Several ranks meet where a launcher says, but {', '.join(missing)} are not set:"
+            f"Several ranks meet where a launcher says, but {' and '.join(missing)} are not set:"
             " start the program with torchrun --nproc-per-node N program.py"
         )
     restarts = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")  # torchrun keeps its store
@@ -153,6 +155,12 @@ def _initialise(settings: Settings, rank: int, count: int) -> None:
         world_size=count,
         timeout=FOREVER,
     )
+
+
+def _leave() -> None:
+    """Close the groups before Python ends: gloo's threads abort a process that ends around them."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
 
 
 def device(settings: Settings) -> torch.device:

@@ -1,25 +1,20 @@
 """What the instances of a program do together: wait for each other, or let some act alone.
 
-They meet through torch.distributed, which torchrun prepares; the group waits for days, since one
-instance may honestly compute while the others wait.
+They meet as the ranks of a pipeline do, through torch.distributed, which torchrun prepares.
 """
 
 from __future__ import annotations
 
-import atexit
-import datetime
-import os
 from typing import AbstractSet, Any, Callable, Iterable, List, Optional, TypeVar, Union, overload
 
 import torch
 import torch.distributed as dist
 
-from ..checks import createPoptorchError
+from .. import ranks, settings
 from .environment import getInstanceIndex, getNumInstances
 
 _T = TypeVar("_T")
 _F = TypeVar("_F", bound=Callable[..., Any])
-_TIMEOUT = datetime.timedelta(days=7)
 _ALONE = object()
 """The group of an instance that acts alone and waits for nobody."""
 _groups: List[Any] = []
@@ -32,27 +27,8 @@ def init() -> None:
     Raises:
         poptorch.Error: the launcher does not say where they meet.
     """
-    if getNumInstances() == 1 or (dist.is_available() and dist.is_initialized()):
-        return
-    if not dist.is_available():
-        raise createPoptorchError(
-            f"popdist.init: {getNumInstances()} instances need torch.distributed, which this torch"
-            " was built without"
-        )
-    missing = [name for name in ("MASTER_ADDR", "MASTER_PORT") if not os.environ.get(name)]
-    if missing:
-        raise createPoptorchError(
-            f"popdist.init: {getNumInstances()} instances cannot find each other because"
-            f" {' and '.join(missing)} are not set; start the program with torchrun, or set them to"
-            " a machine and free port that all instances reach"
-        )
-    dist.init_process_group(
-        None if torch.cuda.is_available() else "gloo",  # None: gloo for CPU tensors, NCCL for GPUs
-        rank=getInstanceIndex(),
-        world_size=getNumInstances(),
-        timeout=_TIMEOUT,
-    )
-    atexit.register(_leave)
+    if getNumInstances() > 1:
+        ranks.join(settings.current(), getInstanceIndex(), getNumInstances())
 
 
 def synchronize() -> None:
@@ -107,12 +83,6 @@ def execute_on_instances(
         _groups.pop()
 
 
-def _leave() -> None:
-    """Close the group before Python ends: gloo's threads abort a process that ends around them."""
-    if dist.is_initialized():
-        dist.destroy_process_group()
-
-
 def _decorator(numbers: AbstractSet[int]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     def decorate(func: Callable[..., Any]) -> Callable[..., Any]:
         def on_instances(*args: Any, **kwargs: Any) -> Any:
@@ -131,4 +101,4 @@ def _group_of(numbers: AbstractSet[int]) -> Any:
     if len(numbers) == getNumInstances():
         return None  # everybody
     init()
-    return dist.new_group(sorted(numbers), timeout=_TIMEOUT)
+    return dist.new_group(sorted(numbers), timeout=ranks.FOREVER)
