@@ -6,6 +6,7 @@ Outside an executor everything here does nothing, so a model with blocks is a pl
 from __future__ import annotations
 
 import functools
+import weakref
 from types import TracebackType
 from typing import Any, Callable, Optional, Type, TypeVar, Union
 
@@ -64,12 +65,20 @@ class BlockHook:
 
     def __call__(self, module: nn.Module, inputs: object) -> None:
         capture = _state.current_capture()
-        if capture is not None and self.user_id is None:
-            self.user_id = capture.next_auto_id()  # of all calls of this module
-        _begin(self.user_id, self.ipu_id)
+        user_id = self.user_id
+        if capture is not None and user_id is None:
+            user_id = _automatic_ids.get(self) or capture.next_auto_id()
+            _automatic_ids[self] = user_id  # of all calls of this module
+        _begin(user_id, self.ipu_id)
 
     def __repr__(self) -> str:
-        return f"BeginBlock(user_id={self.user_id}, ipu_id={self.ipu_id})"
+        user_id = _automatic_ids.get(self, self.user_id)
+        return f"BeginBlock(user_id={user_id}, ipu_id={self.ipu_id})"
+
+
+# Beside the hooks, not in them: a model is the same model, to the executable cache and to random
+# numbers of a run, whether this process has captured it or found it in the cache.
+_automatic_ids: weakref.WeakKeyDictionary[BlockHook, str] = weakref.WeakKeyDictionary()
 
 
 class _BlockThenCall(nn.Module):

@@ -90,6 +90,20 @@ def test_the_same_model_is_captured_once(
     assert len(files(tmp_path)) == 1
 
 
+def test_a_capture_leaves_the_model_what_it_was(tmp_path: Path, captures: List[str]) -> None:
+    # The automatic id of its block stayed in the model: in a program with a training and an
+    # inference model, the second one was another after a capture of the first than after a hit.
+    model, x = Network().train(), torch.ones(4, WIDTH)
+    assert compile_again(captures, tmp_path, model)
+    assert not compile_again(captures, tmp_path, model)
+    fresh = Network().train()
+    fresh.load_state_dict(model.state_dict())
+    runs = [
+        poptorch.inferenceModel(each, options(tmp_path).randomSeed(1))(x) for each in (model, fresh)
+    ]
+    assert torch.equal(*runs)  # dropout draws alike, too
+
+
 def test_every_run_after_the_first_finds_it(tmp_path: Path) -> None:
     # Two processes with different hash seeds; the second one may not capture at all.
     script = tmp_path / "program.py"
