@@ -25,7 +25,8 @@ ALLOWED: Dict[str, Set[str]] = {
 
 # library -> the only places that may import it, in folders or files
 ONE_PLACE: Dict[str, Tuple[str, ...]] = {
-    "poptorch": ("poplar_ops/runtime.py",),
+    "poptorch": ("poplar_ops/runtime.py", "examples"),
+    "popdist": ("examples",),
     "omegaconf": ("detectors/experiment/structured.py",),
     "rich": ("detectors/experiment/console.py",),
     "safetensors": ("detectors/weights/tensor_file.py",),
@@ -123,13 +124,23 @@ def test_the_two_models_never_meet() -> None:
 @pytest.mark.parametrize("library", ONE_PLACE)
 def test_each_library_is_imported_in_one_place(library: str) -> None:
     files = [path for package in OURS for path in sources(package)]
-    files += [ROOT / "train.py", ROOT / "infer.py"]
+    files += [ROOT / "train.py", ROOT / "infer.py", *sources("examples")]
     wrong = [
         path.relative_to(ROOT).as_posix()
         for path in files
         if path.exists()
         and any(name.split(".")[0] == library for name in imported_modules(path))
         and not path.relative_to(ROOT).as_posix().startswith(ONE_PLACE[library])
+    ]
+    assert wrong == []
+
+
+def test_examples_are_poptorch_programs_and_know_nothing_of_ours() -> None:
+    wrong = [
+        f"{path.relative_to(ROOT)} imports {name}"
+        for path in sources("examples")
+        for name in imported_modules(path)
+        if name.split(".")[0] in OURS
     ]
     assert wrong == []
 
