@@ -33,13 +33,14 @@ from torch._C._distributed_c10d import Store
 
 from .faults import Fault, is_consequence, of_error, write_error_file
 from .ledger import DONE, INTERRUPTED, TERMINATED, Ledger, served_by_a_rank
-from .processes import Process
+from .processes import ELSEWHERE, GONE, Process
 from .watch import Watch
 
 __all__ = ["relabel", "report", "start", "stop"]
 
 INTERVAL = 1.0  # seconds between two beats
 LIMIT = 20.0  # seconds a counter may stand still
+FIRST = 3.0  # seconds the others leave it to go first
 LEAVE = 0.5  # of the limit: what a rank that failed has for its own last words and writes
 
 
@@ -284,6 +285,7 @@ class _Heart:
             if self._is_to_tell(fault):
                 _write(fault.message())
                 self._kill_if_stopped(fault)
+            self._await_leaving(fault)
             own_words = not fault.stopped  # then torchrun's root cause is that rank, else this one
             write_error_file(fault.sentence(), fault.time + own_words)
         flush = threading.Thread(target=_flush, daemon=True)  # the main thread may hold a stream
@@ -302,6 +304,16 @@ class _Heart:
                 return self.ledger.claim_telling()
         # without a store, the lowest on each machine
         return all(peer.is_elsewhere() for peer in self.watch.peers if peer.rank in lower)
+
+    def _await_leaving(self, fault: Fault) -> None:
+        """Let a rank of this machine that failed go first: the launcher looks at the first."""
+        if fault.stopped or fault.rank < 0 or self.is_store_gone:
+            return
+        with contextlib.suppress(RuntimeError):
+            process = self.ledger.who(fault.rank)[1]
+            patience = time.monotonic() + min(FIRST, LEAVE * self.limit)
+            while process.state() not in (GONE, ELSEWHERE) and time.monotonic() < patience:
+                time.sleep(self.interval / 10)
 
     def _kill_if_stopped(self, fault: Fault) -> None:
         """Kill the job's own process that stands still here: it cannot end itself."""
