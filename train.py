@@ -2,7 +2,7 @@
 
 Reads top to bottom: the recipe, the run to resume, the data, the model, the trainer, the end. A
 step is a PopTorch program: the same lines run on IPUs with the Poplar SDK, and on a CPU or GPU
-without.
+without; there, torchrun puts each stage in a process of its own (a rank), and all run these lines.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Optional, Sequence
 
 from detectors.commands.screen import guarded
 from detectors.commands.train.arguments import parse
-from detectors.experiment.interrupts import Interrupts
+from detectors.experiment.processes import Processes
 from detectors.experiment.recipe import Recipe, Task, resolve
 
 if TYPE_CHECKING:  # at run time torch waits until the command line has been understood
@@ -22,13 +22,16 @@ if TYPE_CHECKING:  # at run time torch waits until the command line has been und
 def main(words: Optional[Sequence[str]] = None) -> int:
     """Run with the process's command line, or with these words; returns the exit code."""
     words = sys.argv[1:] if words is None else list(words)
-    with Interrupts("step", own=True) as interrupts:
-        return guarded(lambda: run(parse(words), words, interrupts), debug="--debug" in words)
+    debug = "--debug" in words
+    with Processes.of_environment().open("step", own=True) as processes:
+        return guarded(
+            lambda: run(parse(words), words, processes), debug=debug, processes=processes
+        )
 
 
-def run(recipe: Recipe, words: Sequence[str], interrupts: Interrupts) -> int:
+def run(recipe: Recipe, words: Sequence[str], processes: Processes) -> int:
     """One command; what it raises is explained by `guarded`. Returns the exit code."""
-    from detectors.commands.infer.device import calm_threads, choose_device
+    from detectors.commands.infer.device import calm_threads, choose_device, choose_gpu
 
     calm_threads()  # before anything imports torch
     if recipe.task is Task.evaluate:
@@ -36,6 +39,7 @@ def run(recipe: Recipe, words: Sequence[str], interrupts: Interrupts) -> int:
 
         return evaluate(recipe)
     device = choose_device(recipe.device.value, "device=")  # before anything imports PopTorch
+    choose_gpu(device, processes)
 
     from detectors.commands.train.check import check_data, run_check
     from detectors.commands.train.datasets import open_datasets
@@ -44,10 +48,12 @@ def run(recipe: Recipe, words: Sequence[str], interrupts: Interrupts) -> int:
     from detectors.commands.train.plan import Plan, seed_everything
     from detectors.commands.train.resume import find_earlier, finished_text
     from detectors.commands.train.throughput import run_throughput
+    from detectors.experiment.ranks import ranks_of
 
     print(device_line(recipe, device))
     recipe = resolve(recipe)
-    earlier = find_earlier(recipe)
+    ranks = ranks_of(recipe, processes)
+    earlier = processes.from_first(lambda: find_earlier(recipe))
     if earlier is not None and earlier.finished_for(recipe):
         print(finished_text(earlier))
         return 0
@@ -57,16 +63,16 @@ def run(recipe: Recipe, words: Sequence[str], interrupts: Interrupts) -> int:
     seed_everything(recipe)
     checkpoint = earlier.checkpoint if earlier is not None else None
     model, report = build_model(recipe, datasets.class_names, checkpoint=checkpoint)
-    plan = Plan(recipe, device, datasets, model, report, earlier)
+    plan = Plan(recipe, device, datasets, model, report, earlier, ranks)
     print("\n".join(plan.header()))
     if recipe.task is Task.check:
-        return run_check(plan, interrupts)
+        return run_check(plan)
     if recipe.task is Task.throughput:
-        return run_throughput(plan, interrupts)
-    return train(plan, words, interrupts)
+        return run_throughput(plan)
+    return train(plan, words)
 
 
-def train(plan: Plan, words: Sequence[str], interrupts: Interrupts) -> int:
+def train(plan: Plan, words: Sequence[str]) -> int:
     """Fit, evaluate, say where it all is; returns the exit code."""
     from detectors.commands.train.finish import data_notes, finish, judge_of, last_words
     from detectors.commands.train.folder import open_run
@@ -76,11 +82,11 @@ def train(plan: Plan, words: Sequence[str], interrupts: Interrupts) -> int:
     from detectors.commands.train.training import (
         callbacks_of,
         checkpoints_of,
+        metrics_of,
         module_of,
         strategy_of,
     )
     from detectors.experiment.lightning_guard import Stopped
-    from detectors.experiment.lightning_metrics import MetricsCSV
     from detectors.experiment.lightning_trainer import (
         build_trainer,
         extra_loggers,
@@ -90,23 +96,23 @@ def train(plan: Plan, words: Sequence[str], interrupts: Interrupts) -> int:
     )
     from detectors.experiment.run_log import run_log
 
-    recipe, earlier = plan.recipe, plan.earlier
+    recipe, earlier, processes = plan.recipe, plan.earlier, plan.ranks.processes
     require_loggers(recipe.run.loggers)
     judge = judge_of(plan)
-    data = detection_data(recipe, plan.datasets)
+    data = detection_data(recipe, plan.datasets, plan.ranks)
     module, strategy = module_of(plan, judge), strategy_of(plan)
-    folder = open_run(plan, words)  # until here nothing was written
+    folder = processes.from_first(lambda: open_run(plan, words))  # until here nothing was written
     print(f"run {folder}")
-    with run_log(folder) as log, quiet():
+    with run_log(folder, write=processes.first) as log, quiet():
         log.info("\n".join(["header", *plan.header()]))
         checkpoints = checkpoints_of(plan, folder, judge)
-        metrics = MetricsCSV(folder, resume_step=None if earlier is None else earlier.step)
+        metrics = metrics_of(plan, folder)
         trainer = build_trainer(
             recipe,
             folder,
             calls=plan.calls,
-            loggers=[metrics, *extra_loggers(recipe, folder)],
-            callbacks=callbacks_of(plan, folder, checkpoints, interrupts),
+            loggers=[] if metrics is None else [metrics, *extra_loggers(recipe, folder)],
+            callbacks=callbacks_of(plan, folder, checkpoints),
             strategy=strategy,
         )
         try:

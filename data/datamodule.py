@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import lightning.pytorch as lightning
 from torch.utils.data import DataLoader
@@ -12,9 +12,9 @@ from data.annotations import Dataset
 from data.augmentation import Augmentation
 from data.collate import Batch, Placed
 from data.fitting import Fit
-from data.placed_images import EvaluationImages, TrainingImages, collator
+from data.placed_images import BlankImages, EvaluationImages, TrainingImages, collator
 from data.sample import Sample
-from data.sampler import EpochSampler, Order, StepSampler
+from data.sampler import EpochSampler, Order, StepSampler, shared_out
 from data.workers import leave_signals
 
 __all__ = ["DetectionData"]
@@ -75,6 +75,9 @@ class DetectionData(lightning.LightningDataModule):
         val_batch_size: pictures per evaluation batch.
         first: a change before all others; see `data.albumentations`.
         skip_bad: replace pictures that can no longer be read.
+        blank: read none to train on: the batches have their form only, for a process that needs
+            no more.
+        share: (k, n): evaluate on every n-th picture from the k-th on, as one of n processes.
 
     Raises:
         ValueError: `images_per_step` is no multiple of `micro_batch_size`.
@@ -97,6 +100,8 @@ class DetectionData(lightning.LightningDataModule):
         val_batch_size: int = 1,
         first: Optional[Callable[[Sample, int], Sample]] = None,
         skip_bad: bool = False,
+        blank: bool = False,
+        share: Tuple[int, int] = (0, 1),
     ) -> None:
         super().__init__()
         if images_per_step % micro_batch_size:
@@ -108,7 +113,9 @@ class DetectionData(lightning.LightningDataModule):
         self.training = TrainingImages(
             train, fit, augmentation, seed, first=first, skip_bad=skip_bad
         )
+        self.blank = blank
         self.evaluation = None if val is None else EvaluationImages(val, fit, seed)
+        self.share = share
         self.micro_batch_size = micro_batch_size
         self.images_per_step = images_per_step
         self.steps = steps
@@ -126,11 +133,12 @@ class DetectionData(lightning.LightningDataModule):
         settings: Dict[str, Any] = {
             "batch_size": self.micro_batch_size,
             "drop_last": True,
-            "num_workers": self.workers,
+            "num_workers": 0 if self.blank else self.workers,
             "worker_init_fn": leave_signals,
             "collate_fn": collator(self.max_boxes),
         }
-        images: Any = self.training  # has a length and items, as DataLoader asks
+        # both have a length and items, as DataLoader asks
+        images: Any = BlankImages(self.training) if self.blank else self.training
         if self.steps is None:
             return DataLoader(images, sampler=EpochSampler(self.order), **settings)
         done = 0 if self.trainer is None else self.trainer.global_step * self.device_iterations
@@ -138,11 +146,14 @@ class DetectionData(lightning.LightningDataModule):
         return OrderedLoader(images, sampler=sampler, **settings)
 
     def val_dataloader(self) -> Any:
-        """Every evaluation picture once, in the dataset's order; [] where there is none."""
+        """Every evaluation picture once, in the dataset's order, or this process's share of them;
+        [] where there is none.
+        """
         if self.evaluation is None:
             return []
         return DataLoader(
             self.evaluation,  # type: ignore[arg-type]  # as above
+            sampler=shared_out(len(self.evaluation), self.share),
             batch_size=self.val_batch_size,
             num_workers=self.workers,
             worker_init_fn=leave_signals,

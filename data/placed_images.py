@@ -6,15 +6,17 @@ from dataclasses import replace
 from functools import partial
 from typing import Callable, Optional, Sequence, Tuple
 
+import torch
+
 from data.annotations import Dataset
 from data.augmentation import Augmentation, augment_sample
-from data.collate import Batch, Placed, collate
+from data.collate import Batch, Placed, Placement, collate
 from data.fitting import Fit, fit_sample
 from data.randomness import key_of
 from data.reading import UnreadableImageError
-from data.sample import Sample
+from data.sample import Sample, no_boxes, no_labels
 
-__all__ = ["EvaluationImages", "TrainingImages", "collator"]
+__all__ = ["BlankImages", "EvaluationImages", "TrainingImages", "collator"]
 
 MAX_ATTEMPTS = 10  # of so many drawn at random some can be read, or the disk is gone
 
@@ -86,6 +88,26 @@ class TrainingImages:
                 bad = bad or str(self.dataset.annotations.names[index])
             index = key_of(self.seed, draw, attempt) % len(self)
         raise RuntimeError(f"{MAX_ATTEMPTS} images in turn cannot be read, the first is {bad}")
+
+
+class BlankImages:
+    """The form of `TrainingImages`, at no cost: every draw is black and has no box. Names and sizes
+    are not those of the pictures.
+
+    Args:
+        images: whose form; nothing of them is read.
+    """
+
+    def __init__(self, images: TrainingImages) -> None:
+        self.images = images
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, draw: int) -> Placed:
+        size = self.images.fit.size
+        pixels = torch.zeros(3, *size, dtype=torch.uint8)
+        return Placed(pixels, no_boxes(), no_labels(), 0, Placement("blank", draw, size, 1.0))
 
 
 class EvaluationImages:

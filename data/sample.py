@@ -11,7 +11,7 @@ from typing import Tuple
 import torch
 from torch import Tensor
 
-__all__ = ["Sample"]
+__all__ = ["Sample", "no_boxes", "no_labels"]
 
 
 def no_boxes() -> Tensor:

@@ -6,12 +6,12 @@ DataLoader can carry it to any worker, and all that is random about the picture 
 
 from __future__ import annotations
 
-from typing import Iterator, List, Tuple
+from typing import Iterator, List, Sequence, Tuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["EpochSampler", "Order", "StepSampler"]
+__all__ = ["EpochSampler", "Order", "StepSampler", "shared_out"]
 
 
 class Order:
@@ -124,3 +124,15 @@ class EpochSampler:
 
     def __len__(self) -> int:
         return self.order.length
+
+
+def shared_out(length: int, share: Tuple[int, int]) -> Sequence[int]:
+    """The indices that one of several processes goes through; all have equally many, so the last
+    may begin anew.
+
+    Args:
+        length: of the dataset.
+        share: (which, of how many).
+    """
+    which, of = share
+    return [(which + of * turn) % length for turn in range(-(-length // of))]

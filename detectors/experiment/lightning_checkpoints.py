@@ -116,6 +116,13 @@ class Checkpoints(Callback):
         self.best_score: Optional[float] = None
         self.best_step: Optional[int] = None
         self.step_of_last: Optional[int] = None
+        self._writes = True
+
+    def setup(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str
+    ) -> None:
+        """Of several processes the first writes; all take part in collecting what."""
+        self._writes = trainer.is_global_zero
 
     def state_dict(self) -> Dict[str, Any]:
         """What a resumed run needs to know."""
@@ -127,8 +134,10 @@ class Checkpoints(Callback):
         """
         self.best_score = state_dict["best_score"]
         self.best_step = state_dict["best_step"]
-        written = saved_step(read_tensor_file(self.last).content) if self.last.exists() else None
-        if written is not None and written == self.best_step:
+        if not self._writes or not self.last.exists():
+            return
+        written = saved_step(read_tensor_file(self.last).content)
+        if written == self.best_step:
             copy_whole(self.last, self.best)
 
     def save(self, trainer: lightning.Trainer) -> int:
@@ -179,7 +188,7 @@ class Checkpoints(Callback):
         if best:
             self.best_score, self.best_step = score, step
         self._write(trainer)
-        if best:
+        if best and self._writes:
             copy_whole(self.last, self.best)
             logger.info("saved %s: val/%s is %.4f", self.best.name, self.metric, score)
 

@@ -18,9 +18,11 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
 from detectors.experiment.atomic import write_whole
-from detectors.experiment.interrupts import Interrupts, Terminated
+from detectors.experiment.interrupts import Terminated
 from detectors.experiment.lightning_checkpoints import Checkpoints, steps_done
 from detectors.experiment.lightning_module import DetectionModule
+from detectors.experiment.processes import Processes
+from detectors.experiment.together import Occasionally
 
 __all__ = ["LossGuard", "StopOnSignal", "Stopped"]
 
@@ -83,7 +85,8 @@ class LossGuard(Callback):
         value = float(losses[row, term])
         raise RuntimeError(
             f"{found['term']} became {value} at step {found['step']};"
-            f" images {some(found['names'])}; {hint(trainer)}\n{self._keep(found)}"
+            f" images {some(found['names'])}; {hint(trainer)}"
+            + (f"\n{self._keep(found)}" if trainer.is_global_zero else "")
         )
 
     def _keep(self, found: Dict[str, Any]) -> str:
@@ -126,6 +129,11 @@ def hint(trainer: lightning.Trainer) -> str:
     return f"{', '.join(words)}: try optim.lr={now / 4:.2g}, or more optim.warmup_steps"
 
 
+def first_of(signals: Sequence[Optional[signal.Signals]]) -> Optional[signal.Signals]:
+    """The signal of the lowest rank that got one."""
+    return next((number for number in signals if number is not None), None)
+
+
 class Stopped(Terminated):
     """A signal came and was waited for: the state is saved, `exit_code` is the signal's."""
 
@@ -142,15 +150,20 @@ class StopOnSignal(Callback):
     Lightning has handlers of its own, which would lose the exit code (2.3 takes a KeyboardInterrupt
     for an end, 2.6 exits 1) or the step; they are out of force while it trains.
 
+    Several processes stop after the same step: a second may pass until all know.
+
     Args:
-        interrupts: of the script, open; from now on they raise `Terminated` for Ctrl-C too.
+        processes: of the script, open; from now on their interrupts raise `Terminated` for Ctrl-C
+            too.
         checkpoints: who saves.
     """
 
-    def __init__(self, interrupts: Interrupts, checkpoints: Checkpoints) -> None:
-        interrupts.own = True
-        self.interrupts = interrupts
+    def __init__(self, processes: Processes, checkpoints: Checkpoints) -> None:
+        self.interrupts = processes.interrupts
+        self.interrupts.own = True
         self.checkpoints = checkpoints
+        self._told: Occasionally[Optional[signal.Signals], Optional[signal.Signals]]
+        self._told = Occasionally(processes, first_of)
         self._deferral = ExitStack()
         self._calls = 0
         self._stopping = False
@@ -173,7 +186,7 @@ class StopOnSignal(Callback):
     ) -> None:
         """Save, unless this was a part of a step only; its row of numbers is not logged yet."""
         done, self._calls = trainer.global_step != self._calls, trainer.global_step
-        if done and self.interrupts.requested is not None:
+        if self._told.ask(self.interrupts.requested) is not None and done:
             self.checkpoints.save(trainer)
             self._stopping = True
 
@@ -205,7 +218,8 @@ class StopOnSignal(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Stop: the step before the evaluation is saved, a resumed run evaluates it again."""
-        if trainer.state.fn == "fit" and self.interrupts.requested is not None:
+        told = self._told.ask(self.interrupts.requested)
+        if trainer.state.fn == "fit" and told is not None:
             self._stop(trainer)
 
     def on_train_end(
@@ -224,7 +238,7 @@ class StopOnSignal(Callback):
         self._deferral.close()
 
     def _stop(self, trainer: lightning.Trainer) -> None:
-        number = self.interrupts.requested
+        number = self._told.answer
         assert number is not None
         step = self.checkpoints.save(trainer)
         logger.info("stopped by %s after step %d", number.name, step)

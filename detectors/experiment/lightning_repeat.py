@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any, Callable, List, Sequence
+from typing import Any, Callable, List, Optional, Sequence
 
 import lightning.pytorch as lightning
 from lightning.pytorch.callbacks import Callback
@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 
 from detectors.experiment.lightning_module import DetectionModule
 from detectors.experiment.lightning_strategy import PopTorchStrategy
+from detectors.experiment.processes import Processes
 
 __all__ = ["Steps", "train_on"]
 
@@ -23,6 +24,7 @@ class Steps(Callback):
         max_seconds: from the end of the first call on, which compiles.
         interrupted: asked after each call whether to stop.
         progress: told after each call how many there were.
+        processes: that end after the same call.
     """
 
     def __init__(
@@ -31,10 +33,12 @@ class Steps(Callback):
         *,
         interrupted: Callable[[], bool] = lambda: False,
         progress: Callable[[int], None] = lambda calls: None,
+        processes: Optional[Processes] = None,
     ) -> None:
         self.max_seconds = max_seconds
         self.interrupted = interrupted
         self.progress = progress
+        self.processes = processes or Processes()
         self.seconds: List[float] = []
         """Of each call, the one that compiled first."""
         self.losses: List[Tensor] = []
@@ -63,7 +67,8 @@ class Steps(Callback):
         self.seconds.append(time.perf_counter() - self._began)
         self.losses.append(outputs["losses"].float().mean(dim=0))
         self.progress(len(self.seconds))
-        if sum(self.seconds[1:]) >= self.max_seconds or self.interrupted():
+        enough = sum(self.seconds[1:]) >= self.max_seconds or self.interrupted()
+        if self.processes.agree(enough, any):
             trainer.should_stop = True
 
 

@@ -57,6 +57,8 @@ class PopTorchStrategy(SingleDeviceStrategy):
         precision: fp32, or mixed: a half trunk and RPN on the IPU, autocast on CUDA, and fp32 still
             on the CPU, which has nothing to gain.
         checkpoint_io: as Lightning's strategies take it.
+        rank: of this process, where several train; the first writes.
+        shared: each of them has a part of one model.
 
     Raises:
         ValueError: `precision` is another word.
@@ -71,10 +73,15 @@ class PopTorchStrategy(SingleDeviceStrategy):
         precision: str = "fp32",
         *,
         checkpoint_io: Optional[CheckpointIO] = None,
+        rank: int = 0,
+        shared: bool = False,
     ) -> None:
         if precision not in ("fp32", "mixed"):
             raise ValueError(f"precision must be fp32 or mixed, got '{precision}'")
         super().__init__(device="cpu", checkpoint_io=checkpoint_io)
+        self.global_rank = rank
+        self.shared = shared
+        self._failed = False
         self.training_options = training_options.clone()
         self.training_options.outputMode(poptorch.OutputMode.All)
         self.inference_options = inference_options
@@ -87,6 +94,11 @@ class PopTorchStrategy(SingleDeviceStrategy):
         """Learning rates that the executor knows."""
         self.images_per_inference: Optional[int] = None
         """Batch size that the inference executor was compiled for."""
+
+    @property
+    def is_global_zero(self) -> bool:
+        """Whether this process writes."""
+        return self.global_rank == 0
 
     @property
     def updates_per_call(self) -> int:
@@ -154,13 +166,21 @@ class PopTorchStrategy(SingleDeviceStrategy):
     def model_to_device(self) -> None:
         """Nothing: executors copy the weights to their device."""
 
+    def on_exception(self, exception: BaseException) -> None:
+        """Stop here: other ranks may not come to `teardown`, or be in the middle of a step."""
+        self._failed = True
+
     def teardown(self) -> None:
-        """Bring weights and optimizer state to the host, give the devices back."""
+        """Bring weights and optimizer state to the host, give the devices back.
+
+        After an error executors that other processes have a part in are left as they are: what they
+        bring to the host they collect from everybody.
+        """
         if isinstance(self.lightning_module, DetectionModule):
             self.lightning_module.run_training = self.lightning_module.train_here
             self.lightning_module.run_inference = self.lightning_module.infer_here
         for executor in (self.training, self.inference):
-            if executor is not None:
+            if executor is not None and not (self._failed and self.shared):
                 executor.destroy()
         self.training = self.inference = None
         if isinstance(self.lightning_module, DetectionModule):

@@ -10,7 +10,7 @@ import time
 import warnings
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Iterator, List, Sequence
+from typing import Any, Iterator, List, Optional, Sequence
 
 import lightning.pytorch as lightning
 from lightning.pytorch.callbacks import Callback, EarlyStopping
@@ -19,7 +19,9 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from detectors.experiment.lightning_checkpoints import AtomicCheckpointIO
 from detectors.experiment.lightning_resume import ExactResume
 from detectors.experiment.lightning_strategy import PopTorchStrategy
+from detectors.experiment.processes import Processes
 from detectors.experiment.recipe import Recipe
+from detectors.experiment.together import Occasionally
 
 __all__ = [
     "Callback",
@@ -67,10 +69,13 @@ class TimeLimit(Callback):
 
     Args:
         seconds: from the first step of this process on.
+        processes: that end after the same step; the first one's clock counts.
     """
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, processes: Optional[Processes] = None) -> None:
         self.seconds = seconds
+        self._over: Occasionally[bool, bool]
+        self._over = Occasionally(processes or Processes(), lambda over: over[0])
         self.start = 0.0
         self.is_up = False
 
@@ -89,10 +94,8 @@ class TimeLimit(Callback):
         batch_idx: int,
     ) -> None:
         """Stop, if it is up and steps are left."""
-        if (
-            time.monotonic() - self.start >= self.seconds
-            and trainer.global_step < trainer.max_steps
-        ):
+        over = self._over.ask(time.monotonic() - self.start >= self.seconds)
+        if over and trainer.global_step < trainer.max_steps:
             self.is_up = True
             trainer.should_stop = True
             trainer.limit_val_batches = 0
@@ -109,12 +112,12 @@ class Patience(EarlyStopping):
             trainer.should_stop = True
 
 
-def time_limit(recipe: Recipe) -> List[TimeLimit]:
+def time_limit(recipe: Recipe, processes: Optional[Processes] = None) -> List[TimeLimit]:
     """One for `trainer.max_time`, or none."""
     if recipe.trainer.max_time is None:
         return []
     days, hours, minutes, seconds = map(int, recipe.trainer.max_time.split(":"))
-    return [TimeLimit(((days * 24 + hours) * 60 + minutes) * 60 + seconds)]
+    return [TimeLimit(((days * 24 + hours) * 60 + minutes) * 60 + seconds, processes)]
 
 
 def time_is_up(trainer: lightning.Trainer) -> bool:

@@ -14,9 +14,16 @@ FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
 @contextmanager
-def run_log(folder: Path) -> Iterator[logging.Logger]:
-    """Log to `folder/run.log` while this is open; an exception goes there in full and on."""
-    handler = logging.FileHandler(folder / "run.log", encoding="utf-8")
+def run_log(folder: Path, *, write: bool = True) -> Iterator[logging.Logger]:
+    """Log to `folder/run.log` while this is open; an exception goes there in full and on.
+
+    Args:
+        folder: of the run.
+        write: False in a process that leaves this to another: nothing is logged anywhere.
+    """
+    handler: logging.Handler = logging.NullHandler()
+    if write:
+        handler = logging.FileHandler(folder / "run.log", encoding="utf-8")
     handler.setFormatter(logging.Formatter(FORMAT))
     logger = logging.getLogger("detectors")
     loggers = [logger, logging.getLogger("data")]

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -23,6 +24,7 @@ from data.evaluation.results import write_results
 from data.evaluation.scores import Scores, write_scores
 from data.evaluation.stored import class_labels
 from detectors.commands.train.data_summary import fingerprint
+from detectors.experiment.processes import Processes
 from detectors.postprocess import Detections
 
 __all__ = ["Judge", "Judged"]
@@ -51,6 +53,8 @@ class Judge:
         metric: the key by which one model is better than another.
         category_ids: of each label in COCO results; label + 1 where None.
         backend: COCO's judge, see `data.evaluation.coco`.
+        processes: that judge together, each what it was given; None = this one alone. All of them
+            call `finish`; the first has what they found, and scores it.
         model_classes: names by the detector's label, where it is not made for this data; None: the
             data's own. Detections of a class that the data does not have are left out and counted.
 
@@ -69,6 +73,7 @@ class Judge:
         category_ids: Optional[Sequence[int]] = None,
         backend: str = "pycocotools",
         model_classes: Optional[Sequence[Optional[str]]] = None,
+        processes: Optional[Processes] = None,
     ) -> None:
         known = judges.keys(flavours)
         if metric not in known:
@@ -86,8 +91,9 @@ class Judge:
         names = annotations.class_names if model_classes is None else model_classes
         labels = class_labels(names, annotations.class_names, "weights")
         self._labels = np.array([-1 if n is None else n for n in labels], dtype=np.int64)
+        self.processes = processes or Processes()
         self.judged: Optional[Judged] = None
-        """The last evaluation that was finished."""
+        """The last evaluation that was finished; in the first process."""
         self._places = {int(number): place for place, number in enumerate(annotations.image_ids)}
         self._found: Dict[int, Found] = {}
         self._left_out = 0
@@ -153,18 +159,29 @@ class Judge:
         Raises:
             RuntimeError: nothing was added.
         """
-        if not self._found:
-            raise RuntimeError("no picture was judged: the dataset to evaluate on gave none")
-        places = sorted(self._found)
-        parts = [self._found[place] for place in places]
-        found = Found(
-            np.repeat(np.arange(len(places)), [len(part) for part in parts]).astype(np.int64),
-            np.concatenate([part.labels for part in parts]),
-            np.concatenate([part.scores for part in parts]),
-            np.concatenate([part.boxes for part in parts]),
-        )
-        self.judged = Judged(self.annotations.take(places), found, step, self._left_out)
+        mine = (self._found, self._left_out)
         self._found, self._left_out = {}, 0
+        return self.processes.agree(mine, partial(self._finish, step))
+
+    def _finish(
+        self, step: Optional[int], parts: Sequence[Tuple[Dict[int, Found], int]]
+    ) -> Dict[str, float]:
+        """As `finish`, of what all processes found."""
+        by_place: Dict[int, Found] = {}
+        for found_there, _ in parts:
+            by_place = {**found_there, **by_place}
+        left_out = sum(count for _, count in parts)
+        if not by_place:
+            raise RuntimeError("no picture was judged: the dataset to evaluate on gave none")
+        places = sorted(by_place)
+        each = [by_place[place] for place in places]
+        found = Found(
+            np.repeat(np.arange(len(places)), [len(one) for one in each]).astype(np.int64),
+            np.concatenate([one.labels for one in each]),
+            np.concatenate([one.scores for one in each]),
+            np.concatenate([one.boxes for one in each]),
+        )
+        self.judged = Judged(self.annotations.take(places), found, step, left_out)
         scores = self.score(self.quick_flavours)
         values = {key: interval.value for key, interval in scores.values.items()}
         for row in scores.classes:

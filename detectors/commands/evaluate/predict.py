@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Callable
+from typing import Callable, Optional
 
 import torch
 from torch import nn
@@ -13,7 +13,9 @@ from data.annotations import Dataset
 from data.collate import Placed
 from data.fitting import Fit
 from data.placed_images import EvaluationImages, collator
+from data.sampler import shared_out
 from detectors.commands.evaluate.judge import Judge
+from detectors.experiment.processes import Processes
 from detectors.postprocess import Detections
 from poplar_ops.runtime import IS_HOST, poptorch
 
@@ -31,6 +33,7 @@ def judge_model(
     batch_size: int = 1,
     workers: int = 0,
     progress: Callable[[int], None] = lambda count: None,
+    processes: Optional[Processes] = None,
 ) -> float:
     """Add the detections of every picture to a judge; finishing it is the caller's.
 
@@ -44,18 +47,23 @@ def judge_model(
         batch_size: B; the last batch is filled up with its first picture.
         workers: processes that read; 0 = this one.
         progress: called with how many pictures are done.
+        processes: that share the pictures, each with the whole model; None = this one alone.
 
     Returns:
-        Pictures per second, compiling left out; 0 where one batch was all.
+        Pictures per second of this process, compiling left out; 0 where one batch was all.
     """
+    processes = processes or Processes()
     if IS_HOST:
         poptorch.host.configure(device=device)
     loader: DataLoader[Placed] = DataLoader(
         EvaluationImages(dataset, fit),  # type: ignore[arg-type]  # has a length and items
+        sampler=shared_out(len(dataset), (processes.rank, processes.size)),
         batch_size=batch_size,
         num_workers=workers,
         collate_fn=collator(1),  # boxes are not asked for
     )
+    if processes.size > 1:
+        options.Distributed.configureProcessId(processes.rank, processes.size)
     executor = poptorch.inferenceModel(model.eval(), options)
     start, timed = 0.0, 0
     try:

@@ -13,9 +13,11 @@ from detectors.commands.train.pictures import detection_data
 from detectors.commands.train.plan import Plan
 from detectors.commands.train.repeat import repeat_batch
 from detectors.experiment.atomic import disk_size
-from detectors.experiment.interrupts import Interrupts
 from detectors.experiment.lightning_progress import clock
+from detectors.experiment.processes import Processes
+from detectors.experiment.ranks import Ranks
 from detectors.experiment.recipe import Recipe, Schedule
+from poplar_ops.runtime import IS_HOST, poptorch
 
 __all__ = ["check_data", "run_check", "verdict"]
 
@@ -45,9 +47,18 @@ def defect_lines(report: DefectReport) -> List[str]:
     return lines
 
 
-def run_check(plan: Plan, interrupts: Interrupts) -> int:
-    """Train on one micro-batch until it is learned; print the verdict and estimates."""
-    small_plan = replace(plan, recipe=small(plan.recipe))
+def run_check(plan: Plan) -> int:
+    """Train on one micro-batch until it is learned; print the verdict and estimates. Of several
+    processes the first does it, alone.
+    """
+    if IS_HOST and plan.ranks.processes.size > 1:
+        poptorch.host.configure(schedule="sequential")
+    return plan.ranks.processes.from_first(lambda: learn(plan))
+
+
+def learn(plan: Plan) -> int:
+    interrupts = plan.ranks.processes.interrupts
+    small_plan = replace(plan, recipe=small(plan.recipe), ranks=Ranks(Processes()))
     items = with_boxes(small_plan)
     steps = repeat_batch(small_plan, items, interrupts, calls=STEPS, seconds=SECONDS, unit="step")
     losses = [float(loss.sum()) for loss in steps.losses]

@@ -10,7 +10,7 @@ from typing import Dict, List, Mapping, Optional, Tuple
 import torch
 
 from data.datamodule import DetectionData
-from detectors.commands.evaluate.judge import Judge
+from detectors.commands.evaluate.judge import Judge, Judged
 from detectors.commands.evaluate.predict import judge_model
 from detectors.commands.evaluate.report import score_lines
 from detectors.commands.train.folder import write_text
@@ -41,6 +41,7 @@ def judge_of(plan: Plan) -> Optional[Judge]:
         metric=evaluate.metric,
         category_ids=datasets.category_ids,
         backend=evaluate.coco_backend,
+        processes=plan.ranks.processes,
     )
 
 
@@ -49,42 +50,58 @@ def finish(
     folder: Path,
     judge: Optional[Judge],
     checkpoints: Checkpoints,
-    metrics: MetricsCSV,
+    metrics: Optional[MetricsCSV],
 ) -> List[str]:
-    """Score `best.ckpt` with everything that was asked for; writes detections and scores.
+    """Score `best.ckpt` with everything that was asked for; writes detections and scores. All
+    processes of the run call it: they share the evaluation, and the first writes.
 
     Args:
         plan: of the run, all of whose steps are done.
         folder: of the run.
         judge: of its evaluations.
         checkpoints: which are the best.
-        metrics: get the last evaluation, where the run that was resumed was stopped in it.
+        metrics: get the last evaluation, where the run that was resumed was stopped in it; None in
+            processes that are not the first.
 
     Returns:
-        The lines of the screen.
+        The lines of the screen; none in processes that are not the first.
     """
-    about = {"recipe": plan.recipe.name, "weights": BEST}
+    about, processes = {"recipe": plan.recipe.name, "weights": BEST}, plan.ranks.processes
+    if judge is None and not processes.first:
+        return []
     if judge is None:
         copy_whole(folder / LAST, folder / BEST)
         note = "data.val is []: nothing was evaluated on"
         write_text(folder / SCORES, json.dumps({**about, "note": note}, indent=1))
         return [note]
     best = checkpoints.best_step
-    if judge.judged is None:  # the run was stopped in its last evaluation
+    if processes.from_first(lambda: judge.judged is None):  # it was stopped in its last evaluation
         scores_then, step = evaluate(plan, judge, folder / LAST)
-        value = scores_then[judge.metric]
-        metrics.log_metrics(as_logged(scores_then), step)
-        before = checkpoints.best_score if (folder / BEST).exists() else None
-        if before is None or value > before:
-            copy_whole(folder / LAST, folder / BEST)
-            best = step
+        if metrics is not None:
+            metrics.log_metrics(as_logged(scores_then), step)
+            if is_better(scores_then[judge.metric], folder, checkpoints):
+                copy_whole(folder / LAST, folder / BEST)
+                best = step
+    if processes.from_first(lambda: is_other(judge.judged, best)):
+        evaluate(plan, judge, folder / BEST)
+    if not processes.first:
+        return []
     if best is None:  # nothing to find in the pictures: no score is better than another
         copy_whole(folder / LAST, folder / BEST)
-    elif judge.judged is not None and judge.judged.step != best:
-        evaluate(plan, judge, folder / BEST)
     scores = judge.score(resamples=plan.recipe.evaluate.resamples)
     judge.write(folder, scores, about)
     return score_lines(scores)
+
+
+def is_other(judged: Optional[Judged], best: Optional[int]) -> bool:
+    """Whether other weights were judged last than the best."""
+    return judged is not None and best is not None and judged.step != best
+
+
+def is_better(value: float, folder: Path, checkpoints: Checkpoints) -> bool:
+    """Whether weights of this score are better than `best.ckpt`."""
+    before = checkpoints.best_score if (folder / BEST).exists() else None
+    return before is None or value > before
 
 
 def as_logged(scores: Mapping[str, float]) -> Dict[str, float]:
@@ -108,6 +125,7 @@ def evaluate(plan: Plan, judge: Judge, path: Path) -> Tuple[Mapping[str, float],
         device=plan.device,
         batch_size=plan.recipe.evaluate.micro_batch_size,
         workers=plan.recipe.data.workers,
+        processes=plan.ranks.processes,
     )
     return judge.finish(int(saved["step"])), int(saved["step"])
 

@@ -11,6 +11,8 @@ from data.colours import ColourJitter
 from data.fitting import Fit
 from data.sample import Sample
 from detectors.commands.train.datasets import Datasets
+from detectors.experiment.processes import Processes
+from detectors.experiment.ranks import Ranks
 from detectors.experiment.recipe import Recipe, image_size
 
 if TYPE_CHECKING:  # an evaluation needs `fit_of` and no Lightning
@@ -57,10 +59,13 @@ def first_change(recipe: Recipe) -> Optional[Callable[[Sample, int], Sample]]:
     return load_pipeline(Path(recipe.augment.compose))
 
 
-def detection_data(recipe: Recipe, datasets: Datasets) -> DetectionData:
-    """The loaders of a run."""
+def detection_data(
+    recipe: Recipe, datasets: Datasets, ranks: Optional[Ranks] = None
+) -> DetectionData:
+    """The loaders of a run, or of one of its ranks: of a later stage, without the pictures."""
     from data.datamodule import DetectionData
 
+    ranks = ranks or Ranks(Processes())
     return DetectionData(
         datasets.train,
         datasets.val,
@@ -76,4 +81,6 @@ def detection_data(recipe: Recipe, datasets: Datasets) -> DetectionData:
         val_batch_size=recipe.evaluate.micro_batch_size,
         first=first_change(recipe),
         skip_bad=recipe.data.skip_bad,
+        blank=not ranks.sees_pictures,
+        share=(ranks.processes.rank, ranks.processes.size),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import List, Optional
 
@@ -13,6 +13,8 @@ import torch
 from detectors.commands.train import header
 from detectors.commands.train.datasets import Datasets
 from detectors.commands.train.resume import Earlier
+from detectors.experiment.processes import Processes
+from detectors.experiment.ranks import Ranks
 from detectors.experiment.recipe import Recipe
 from detectors.models.faster_rcnn.inference import FasterRCNN
 from detectors.weights.report import LoadReport
@@ -36,6 +38,8 @@ class Plan:
     """Of those weights; None where they are random."""
     earlier: Optional[Earlier]
     """The run that goes on."""
+    ranks: Ranks = field(default_factory=lambda: Ranks(Processes()))
+    """What runs where."""
 
     @property
     def calls(self) -> int:
@@ -56,6 +60,8 @@ class Plan:
             *header.deviations(recipe),
             space,
         ]
+        if self.ranks.processes.size > 1:
+            lines.append(self.ranks.line())
         if recipe.resume == "auto" and earlier is None:
             lines.append(f"resume=auto: no run of {recipe.name} to go on with: this is a new one")
         return lines

@@ -37,11 +37,13 @@ def repeat_batch(
         the seconds and losses of each call.
     """
     recipe = plan.recipe
-    with Progress(calls, unit=unit) as progress:
+    first = plan.ranks.processes.first
+    with Progress(calls, unit=unit, quiet=not first) as progress:
         steps = Steps(
             seconds,
             interrupted=lambda: interrupts.requested is not None,
             progress=lambda done: progress.show(done, calls),
+            processes=plan.ranks.processes,
         )
         with quiet(), explained_memory(recipe, plan.device, plan.model), interrupts.deferred():
             train_on(

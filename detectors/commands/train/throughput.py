@@ -11,7 +11,6 @@ from detectors.commands.train.plan import Plan
 from detectors.commands.train.repeat import repeat_batch
 from detectors.experiment.atomic import disk_size
 from detectors.experiment.console import table
-from detectors.experiment.interrupts import Interrupts
 from detectors.experiment.timing import percentile
 
 __all__ = ["first_call", "run_throughput", "throughput_lines"]
@@ -21,9 +20,9 @@ MAX_CALLS = 30
 MAX_SECONDS = 120.0
 
 
-def run_throughput(plan: Plan, interrupts: Interrupts) -> int:
+def run_throughput(plan: Plan) -> int:
     """Repeat a batch through the training executor and print what was measured."""
-    recipe = plan.recipe
+    recipe, interrupts = plan.recipe, plan.ranks.processes.interrupts
     items = first_call(plan)
     calls = max(WARM_UP + 1, min(MAX_CALLS + WARM_UP, plan.calls))
     steps = repeat_batch(plan, items, interrupts, calls=calls, seconds=MAX_SECONDS, unit="call")

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, List, Optional
 from detectors.commands.evaluate.judge import Judge
 from detectors.commands.train.folder import record_of
 from detectors.commands.train.plan import Plan
-from detectors.experiment.interrupts import Interrupts
 from detectors.experiment.learning_rate import learning_rate
 from detectors.experiment.lightning_checkpoints import Checkpoints
 from detectors.experiment.lightning_guard import LossGuard, StopOnSignal
+from detectors.experiment.lightning_metrics import MetricsCSV
 from detectors.experiment.lightning_module import DetectionModule
 from detectors.experiment.lightning_progress import ProgressLine
 from detectors.experiment.lightning_strategy import PopTorchStrategy
@@ -25,7 +25,7 @@ from poplar_ops.runtime import poptorch
 if TYPE_CHECKING:
     from detectors.experiment.lightning_trainer import Callback
 
-__all__ = ["callbacks_of", "checkpoints_of", "module_of", "strategy_of"]
+__all__ = ["callbacks_of", "checkpoints_of", "metrics_of", "module_of", "strategy_of"]
 
 
 def module_of(plan: Plan, judge: Optional[Judge]) -> DetectionModule:
@@ -48,12 +48,17 @@ def strategy_of(plan: Plan) -> PopTorchStrategy:
     """
     recipe = plan.recipe
     poptorch.removeBlocks(apply_splits(plan.model.for_training(), recipe.pipeline.splits))
+    options, processes = inference_options(recipe), plan.ranks.processes
+    if processes.size > 1:  # each evaluates its share with the whole model
+        options.Distributed.configureProcessId(processes.rank, processes.size)
     return PopTorchStrategy(
         poptorch_options(recipe),
-        inference_options(recipe),
+        options,
         splits=recipe.pipeline.splits,
         device=plan.device,
         precision=recipe.precision.value,
+        rank=processes.rank,
+        shared=plan.ranks.pipelined,
     )
 
 
@@ -63,16 +68,22 @@ def checkpoints_of(plan: Plan, folder: Path, judge: Optional[Judge]) -> Checkpoi
     return Checkpoints(folder, every, None if judge is None else judge.metric)
 
 
-def callbacks_of(
-    plan: Plan, folder: Path, checkpoints: Checkpoints, interrupts: Interrupts
-) -> List[Callback]:
+def metrics_of(plan: Plan, folder: Path) -> Optional[MetricsCSV]:
+    """`metrics.csv`, from where the run goes on; None in a process that is not the first."""
+    if not plan.ranks.processes.first:
+        return None
+    return MetricsCSV(folder, resume_step=None if plan.earlier is None else plan.earlier.step)
+
+
+def callbacks_of(plan: Plan, folder: Path, checkpoints: Checkpoints) -> List[Callback]:
     """In their order: what looks at a step comes before what saves it, and stopping comes last."""
-    recipe = plan.recipe
+    recipe, processes = plan.recipe, plan.ranks.processes
+    per_step, steps = recipe.images_per_step, recipe.trainer.max_steps
     return [
         LossGuard(folder),
-        ProgressLine(recipe.images_per_step, len(plan.datasets.train), recipe.trainer.max_steps),
+        ProgressLine(per_step, len(plan.datasets.train), steps, quiet=not processes.first),
         *early_stop(recipe),
-        *time_limit(recipe),
+        *time_limit(recipe, processes),
         checkpoints,
-        StopOnSignal(interrupts, checkpoints),
+        StopOnSignal(processes, checkpoints),
     ]

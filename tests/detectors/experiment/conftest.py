@@ -22,6 +22,7 @@ from detectors.experiment.lightning_module import DetectionModule
 from detectors.experiment.lightning_progress import ProgressLine
 from detectors.experiment.lightning_resume import ExactResume
 from detectors.experiment.lightning_trainer import quiet
+from detectors.experiment.processes import Processes
 from detectors.postprocess import Detections
 
 METRIC = "AP50_voc07"
@@ -175,7 +176,9 @@ class TinyRun:
             self.checkpoints,
         ]
         if interrupts is not None:
-            ours.append(StopOnSignal(interrupts, self.checkpoints))
+            alone = Processes()
+            alone.interrupts = interrupts
+            ours.append(StopOnSignal(alone, self.checkpoints))
         self.trainer = lightning.Trainer(
             accelerator="cpu",
             max_steps=steps,

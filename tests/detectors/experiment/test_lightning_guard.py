@@ -44,7 +44,9 @@ def guard(
         step=done, updates_per_call=updates, loss_names=("rpn_objectness", "rpn_box")
     )
     known = {"optim/lr": torch.tensor(rate), "optim/grad_norm": torch.tensor(3e4)}
-    trainer: Any = SimpleNamespace(lightning_module=module, callback_metrics=known)
+    trainer: Any = SimpleNamespace(
+        lightning_module=module, callback_metrics=known, is_global_zero=True
+    )
     images = 2 * len(losses)
     batch = SimpleNamespace(
         tensors=(torch.arange(images), torch.arange(images) * 10.0),
