@@ -48,6 +48,7 @@ def guarded(
     except OtherFailedError as error:
         if not error.shown:
             print(error, file=sys.stderr)
+        processes.part(error)
         return error.exit_code
     except (KeyboardInterrupt, Terminated) as error:
         code = error.exit_code if isinstance(error, Terminated) else INTERRUPTED
@@ -57,12 +58,15 @@ def guarded(
             print(text, file=sys.stderr)
         return code
     except Exception as error:
+        processes.await_cause(error)
         if debug:
             traceback.print_exc()
         text = clip(explain(error))
         code = USAGE if isinstance(error, CALLERS) else FAILED
-        if not processes.tell(code, text, trace=traceback.format_exc()):
+        heard = processes.tell(code, text, trace=traceback.format_exc())
+        if not heard:
             print(processes.signed(text), file=sys.stderr)
+        processes.part(error, heard=heard)
         return code
 
 

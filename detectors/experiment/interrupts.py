@@ -65,7 +65,7 @@ class Interrupts:
         self.launched = launched
         self.announce = announce
         self.requested: Optional[signal.Signals] = None
-        self._polite = False
+        self._polite = self._deaf = False
         self._since = 0.0
         self._before: Dict[signal.Signals, Any] = {}
         self._process = os.getpid()
@@ -83,6 +83,15 @@ class Interrupts:
             yield
         finally:
             self._polite = False
+
+    @contextmanager
+    def ignored(self) -> Iterator[None]:
+        """Nothing is left to be finished or ended in here: this process ends anyway."""
+        self._deaf = True
+        try:
+            yield
+        finally:
+            self._deaf = False
 
     def take(self) -> None:
         """Take the signals again, after somebody else took them."""
@@ -110,6 +119,8 @@ class Interrupts:
         if os.getpid() != self._process:
             if number == signal.SIGTERM:
                 signal.signal(number, signal.SIG_DFL)
+            return
+        if self._deaf:
             return
         now = time.monotonic()
         if self.requested is not None and self.launched and now - self._since < ECHO:

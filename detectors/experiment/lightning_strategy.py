@@ -173,14 +173,16 @@ class PopTorchStrategy(SingleDeviceStrategy):
     def teardown(self) -> None:
         """Bring weights and optimizer state to the host, give the devices back.
 
-        After an error executors that other processes have a part in are left as they are: what they
-        bring to the host they collect from everybody.
+        After an error nothing is touched that other processes have a part in: what comes to the
+        host is collected from everybody.
         """
         if isinstance(self.lightning_module, DetectionModule):
             self.lightning_module.run_training = self.lightning_module.train_here
             self.lightning_module.run_inference = self.lightning_module.infer_here
+        if self._failed and self.shared:
+            return
         for executor in (self.training, self.inference):
-            if executor is not None and not (self._failed and self.shared):
+            if executor is not None:
                 executor.destroy()
         self.training = self.inference = None
         if isinstance(self.lightning_module, DetectionModule):

@@ -10,7 +10,7 @@ import contextlib
 import os
 import time
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, TypeVar, cast
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Protocol, TypeVar, cast
 
 from detectors.experiment.interrupts import Interrupts, Terminated
 from detectors.experiment.meeting_point import LONGEST, SHORTEST, MeetingPoint, reach
@@ -23,6 +23,7 @@ VARIABLES = (
 )
 PATIENCE = 20.0  # seconds that a process which was told to stop waits for the others
 TO_BE_SHOWN = 5.0  # seconds in which the first process may say for another what went wrong
+TO_END = 5.0  # seconds in which the others may end by themselves after a failure
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -40,6 +41,16 @@ class OtherFailedError(Exception):
 
 class TheirError(Exception):
     """Where the other process failed: the cause of `OtherFailedError`, for logs."""
+
+
+class Watch(Protocol):
+    """Whatever finds processes that are lost and ends the others, wherever they are."""
+
+    def is_consequence(self, error: BaseException) -> bool:
+        """Whether an error says that another process has gone, not what is wrong in this one."""
+
+    def report(self, error: BaseException) -> None:
+        """End the others because of this error; or wait for the end that another's has brought."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +96,8 @@ class Processes:
         self.local_rank = local_rank
         self.interrupts = Interrupts(launched=size > 1, announce=rank == 0)
         """Signals to this process, while it is open."""
+        self.watch: Optional[Watch] = None
+        """Set where processes wait for each other elsewhere than in `agree`."""
         self._point = point
         self._round = 0
 
@@ -188,6 +201,34 @@ class Processes:
         except (RuntimeError, ValueError):  # nobody is left to be told
             pass
         return False
+
+    def part(self, error: Exception, *, heard: bool = True) -> None:
+        """Leave after a failure; others that do not end by themselves are ended by the watch.
+
+        Args:
+            error: of this process, or what it was told.
+            heard: whether the first process knows of it, and sees to the others.
+        """
+        if self.size == 1 or self.watch is None:
+            return
+        others = [rank for rank in range(self.size) if rank != self.rank]
+        with contextlib.suppress(RuntimeError, ValueError):
+            self.point.put(f"ended/{self.rank}", True)
+            deadline = time.monotonic() + TO_END
+            while self.first and time.monotonic() < deadline:
+                if all(self.point.has(f"ended/{rank}") for rank in others):
+                    return
+                time.sleep(LONGEST)
+        if self.first or not heard:
+            self.watch.report(error)
+
+    def await_cause(self, error: Exception) -> None:
+        """Where an error only says that another process has gone: wait until that one is named,
+        which ends this one.
+        """
+        if self.watch is not None and self.watch.is_consequence(error):
+            with self.interrupts.ignored():  # a launcher's, who has noticed too
+                self.watch.report(error)
 
     def _hears_failure(self, deadline: float) -> bool:
         keys = [f"{number}/reply" for number in (self._round, self._round + 1)]

@@ -46,6 +46,22 @@ class Ranks:
         return f"{self.processes.size} ranks: {stages} x {replicas}, {self.schedule}"
 
 
+class Heartbeat:
+    """PopTorch's own, of ranks that wait for each other inside of executors."""
+
+    def is_consequence(self, error: BaseException) -> bool:
+        """Whether an error says that another rank has gone."""
+        from poplar_ops.runtime import poptorch
+
+        return bool(poptorch.faults.is_consequence(error))
+
+    def report(self, error: BaseException) -> None:
+        """Tell the other ranks, which end within seconds."""
+        from poplar_ops.runtime import poptorch
+
+        poptorch.heartbeat.report(error)
+
+
 def ranks_of(recipe: Recipe, processes: Processes) -> Ranks:
     """What runs where; refuses what does not fit before anything is written.
 
@@ -85,6 +101,7 @@ def ranks_of(recipe: Recipe, processes: Processes) -> Ranks:
             f" with torchrun --nproc-per-node {stages * replicas},{other_ways(size, stages)}"
             " or with POPTORCH_HOST_SCHEDULE=sequential (each rank trains the whole model, alone)"
         )
+    processes.watch = Heartbeat()
     return Ranks(processes, stages, replicas, "1f1b" if schedule == "auto" else schedule)
 
 
