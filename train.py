@@ -37,7 +37,7 @@ def run(recipe: Recipe, words: Sequence[str], processes: Processes) -> int:
     if recipe.task is Task.evaluate:
         from detectors.commands.evaluate.command import evaluate
 
-        return evaluate(recipe)
+        return evaluate(recipe, processes)
     device = choose_device(recipe.device.value, "device=")  # before anything imports PopTorch
     choose_gpu(device, processes)
 
@@ -119,12 +119,12 @@ def train(plan: Plan, words: Sequence[str]) -> int:
             with explained_memory(recipe, plan.device, plan.model):
                 trainer.fit(module, data, ckpt_path=None if earlier is None else earlier.checkpoint)
         except Stopped as stopped:
-            print(f"{stopped}; continue: {resume_command(folder)}")
+            print(f"{stopped}; continue: {resume_command(folder, processes.size)}")
             return stopped.exit_code
         print(*data_notes(data), sep="\n", end="")
         if time_is_up(trainer):
             print(f"trainer.max_time is up: saved last.ckpt (step {module.step});")
-            print(f"continue: {resume_command(folder)}")
+            print(f"continue: {resume_command(folder, processes.size)}")
             return 0
         lines = finish(plan, folder, judge, checkpoints, metrics)
         print("\n".join([*lines, *last_words(plan, folder)]))

@@ -48,6 +48,7 @@ def examine() -> List[Finding]:
         ("device", device),
         ("operators", operators),
         ("PopTorch", sdk),
+        ("ranks", ranks),
         ("weights", weights_cache),
     )
     return [guarded_check(what, check) for what, check in checks]
@@ -120,6 +121,19 @@ def sdk() -> Finding:
     available = poptorch.ipuHardwareIsAvailable()
     text = f"SDK's PopTorch {version}, {'IPU found' if available else 'no IPU found'}"
     return Finding("PopTorch", bool(available), text)
+
+
+def ranks() -> Finding:
+    """Whether the stages of a model can be processes of their own."""
+    runtime = importlib.import_module("poplar_ops.runtime")
+    if not runtime.IS_HOST:
+        return Finding("ranks", True, "none: on IPUs one process has all stages")
+    try:
+        runtime.poptorch.ranks.check_pipelining()
+    except runtime.poptorch.Error:
+        text = "none with this torch: the stages of a model take turns in one process"
+        return Finding("ranks", True, text)
+    return Finding("ranks", True, "torchrun --nproc-per-node N train.py puts a stage on each")
 
 
 def weights_cache() -> Finding:

@@ -70,6 +70,7 @@ def ranks_of(recipe: Recipe, processes: Processes) -> Ranks:
         processes: as they were started.
 
     Raises:
+        poptorch.Error: this torch has no pipelines.
         ValueError: another number of ranks than stages x replicas, or another launcher or PopTorch
             than stages on ranks need.
     """
@@ -101,6 +102,7 @@ def ranks_of(recipe: Recipe, processes: Processes) -> Ranks:
             f" with torchrun --nproc-per-node {stages * replicas},{other_ways(size, stages)}"
             " or with POPTORCH_HOST_SCHEDULE=sequential (each rank trains the whole model, alone)"
         )
+    poptorch.ranks.check_pipelining()
     processes.watch = Heartbeat()
     return Ranks(processes, stages, replicas, "1f1b" if schedule == "auto" else schedule)
 

@@ -13,7 +13,6 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 SECONDS = 1.0  # between two answers
-MOST = 1000  # times that are not asked in between
 
 
 class Occasionally(Generic[T, R]):
@@ -56,8 +55,11 @@ class Occasionally(Generic[T, R]):
         return self.answer
 
     def _when(self) -> int:
-        """The next step to answer at, by the first process's clock."""
+        """The next step to answer at, by the first process's clock; at most twice as far as this
+        one was.
+        """
         now = time.monotonic()
-        each = (now - self._at) / max(self._asked - self._answered, 1)
+        gap = max(self._asked - self._answered, 1)
+        wanted = int(self.seconds * gap / max(now - self._at, 1e-6))
         self._at, self._answered = now, self._asked
-        return self._asked + max(1, min(MOST, int(self.seconds / max(each, 1e-6))))
+        return self._asked + max(1, min(2 * gap, wanted))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence
 
 from detectors.commands.evaluate.arguments import USAGE_TEXT, evaluation_recipe
 from detectors.commands.screen import guarded
-from detectors.experiment.interrupts import Interrupts
+from detectors.experiment.processes import Processes
 from detectors.experiment.recipe import Recipe, inference_options, recipe_yaml, resolve
 from detectors.experiment.run_folder import CONFIG, SCORES, new_run_folder
 
@@ -30,15 +30,20 @@ def main(words: Sequence[str]) -> int:
     if not settings or "--help" in settings or "-h" in settings:
         print(USAGE_TEXT)
         return 0 if settings else 2
-    with Interrupts():
+    debug = len(settings) < len(words)
+    with Processes.of_environment().open() as processes:
         return guarded(
-            lambda: evaluate(evaluation_recipe(settings)), debug=len(settings) < len(words)
+            lambda: evaluate(evaluation_recipe(settings), processes),
+            debug=debug,
+            processes=processes,
         )
 
 
-def evaluate(recipe: Recipe) -> int:
+def evaluate(recipe: Recipe, processes: Processes) -> int:
     """Score `recipe.weights` or `recipe.detections` on the sets of `data.val`; what it raises is
     explained by `guarded`. Returns the exit code.
+
+    Several processes share the pictures, each with the whole model; the first scores and writes.
 
     Raises:
         ValueError: both or neither is given, other classes, another split, no detector.
@@ -49,14 +54,16 @@ def evaluate(recipe: Recipe) -> int:
             "task=evaluate takes weights=FILE (a checkpoint or a run folder) or detections=FILE,"
             f" got {'neither' if recipe.weights is None else 'both'}"
         )
-    from detectors.commands.infer.device import calm_threads, choose_device
+    from detectors.commands.infer.device import calm_threads, choose_device, choose_gpu
 
     calm_threads()  # before anything imports torch
     recipe = resolve(recipe)
     device = choose_device(recipe.device.value, "device=")  # before anything imports PopTorch
+    choose_gpu(device, processes)
     if recipe.detections is not None:
-        return score_detections(recipe, Path(recipe.detections))
-    return score_weights(recipe, Path(str(recipe.weights)), device)
+        path = Path(recipe.detections)
+        return processes.from_first(lambda: score_detections(recipe, path))
+    return score_weights(recipe, Path(str(recipe.weights)), device, processes)
 
 
 def score_detections(recipe: Recipe, path: Path) -> int:
@@ -73,7 +80,7 @@ def score_detections(recipe: Recipe, path: Path) -> int:
     return conclude(recipe, judge, other, {"detections": str(path)})
 
 
-def score_weights(recipe: Recipe, path: Path, device: str) -> int:
+def score_weights(recipe: Recipe, path: Path, device: str, processes: Processes) -> int:
     """Run a detector over the pictures and score it."""
     from detectors.commands.evaluate.detector import open_detector
     from detectors.commands.evaluate.predict import judge_model
@@ -85,11 +92,12 @@ def score_weights(recipe: Recipe, path: Path, device: str) -> int:
     datasets = open_data(recipe)
     loaded = open_detector(recipe, datasets.class_names, path)
     print(f"device {device} · {loaded.line}")
-    judge = new_judge(recipe, datasets, loaded)
+    judge = new_judge(recipe, datasets, loaded, processes)
     assert datasets.val is not None  # or there were no judge
     note_changed_data(judge, path)
     other = read_other(recipe, judge, judge.annotations)
-    with Progress(len(judge.annotations)) as progress:
+    share = -(-len(judge.annotations) // processes.size)
+    with Progress(share, quiet=not processes.first) as progress:
         speed = judge_model(
             loaded.model,
             datasets.val,
@@ -100,12 +108,14 @@ def score_weights(recipe: Recipe, path: Path, device: str) -> int:
             batch_size=recipe.evaluate.micro_batch_size,
             workers=recipe.data.workers,
             progress=progress.advance,
+            processes=processes,
         )
     judge.finish(loaded.step)
+    speed = processes.agree(speed, sum)
     if speed:
         print(f"{speed:.1f} images/s, reading included")
     about = {"weights": str(loaded.report.path), "sha256": loaded.report.sha256}
-    return conclude(recipe, judge, other, about)
+    return processes.from_first(lambda: conclude(recipe, judge, other, about))
 
 
 def open_data(recipe: Recipe) -> Datasets:
@@ -118,7 +128,12 @@ def open_data(recipe: Recipe) -> Datasets:
     return datasets
 
 
-def new_judge(recipe: Recipe, datasets: Datasets, loaded: Optional[Loaded] = None) -> Judge:
+def new_judge(
+    recipe: Recipe,
+    datasets: Datasets,
+    loaded: Optional[Loaded] = None,
+    processes: Optional[Processes] = None,
+) -> Judge:
     """A judge of a recipe's flavours."""
     from detectors.commands.evaluate.judge import Judge
 
@@ -131,6 +146,7 @@ def new_judge(recipe: Recipe, datasets: Datasets, loaded: Optional[Loaded] = Non
         category_ids=datasets.category_ids,
         backend=recipe.evaluate.coco_backend,
         model_classes=None if loaded is None else loaded.class_names,
+        processes=processes,
     )
 
 

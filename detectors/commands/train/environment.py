@@ -11,7 +11,7 @@ from typing import List, Sequence
 
 from detectors.commands.screen import versions
 
-__all__ = ["describe", "git_state", "note_command"]
+__all__ = ["describe", "git_state", "launcher", "note_command"]
 
 PACKAGES = ("torch", "lightning", "numpy", "pillow", "omegaconf", "pycocotools", "detectors")
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -50,8 +50,15 @@ def git(folder: Path, *words: str) -> str:
     return done.stdout.strip()
 
 
-def note_command(folder: Path, words: Sequence[str]) -> None:
+def launcher(processes: int) -> str:
+    """What starts so many."""
+    if processes == 1:
+        return "python train.py"
+    return f"torchrun --nproc-per-node {processes} train.py"
+
+
+def note_command(folder: Path, words: Sequence[str], processes: int = 1) -> None:
     """Append the command to `command.txt`: the run's first line began it, others resumed it."""
-    line = " ".join(["python", "train.py", *(shlex.quote(word) for word in words)])
+    line = " ".join([launcher(processes), *(shlex.quote(word) for word in words)])
     with open(folder / "command.txt", "a", encoding="utf-8") as file:
         file.write(line + "\n")

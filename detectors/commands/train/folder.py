@@ -36,7 +36,7 @@ def open_run(plan: Plan, words: Sequence[str]) -> Path:
             os.remove(folder / SCORES)
     write_text(folder / CONFIG, recipe_yaml(stored(plan.recipe)))
     write_text(folder / "environment.txt", describe(plan.device))
-    note_command(folder, words)
+    note_command(folder, words, plan.ranks.processes.size)
     if plan.datasets.bad_images:
         write_text(folder / "bad_images.txt", "\n".join(plan.datasets.bad_images) + "\n")
     return folder

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, List, Optional
 
+from detectors.commands.train.environment import launcher
 from detectors.experiment.recipe import Change, Recipe, load_recipe, recipe_changes
 from detectors.experiment.run_folder import CONFIG, LAST, SCORES, numbered_folders
 
@@ -141,6 +142,6 @@ def finished_text(earlier: Earlier) -> str:
     )
 
 
-def resume_command(folder: Path) -> str:
-    """What to type to go on with a run that was stopped."""
-    return f"python train.py resume={shlex.quote(str(folder))}"
+def resume_command(folder: Path, processes: int = 1) -> str:
+    """What to type to go on with a run that was stopped, as it was started."""
+    return f"{launcher(processes)} resume={shlex.quote(str(folder))}"

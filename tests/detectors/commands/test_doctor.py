@@ -26,6 +26,7 @@ def test_everything_there_is_has_a_line(capsys: pytest.CaptureFixture[str]) -> N
         "device",
         "operators",
         "PopTorch",
+        "ranks",
         "weights",
     ]
     assert code == int(any(line.startswith("!!") for line in lines))
