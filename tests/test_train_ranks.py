@@ -178,13 +178,11 @@ def test_two_ranks_make_one_run_that_is_the_run_of_one_process(
     assert (folder / "detections.json").read_bytes() == expected
 
 
-def test_a_signal_to_one_rank_stops_both_after_the_same_step_and_resume_goes_on(
-    start: Start, alone: Callable[..., Path], tmp_path: Path
+def test_a_signal_to_one_rank_stops_both_after_a_step_that_is_saved(
+    start: Start, tmp_path: Path
 ) -> None:
-    words = ("run.root=two", "resume=auto")
-    started = start(
-        2, *words, "trainer.max_steps=60", "evaluate.every_steps=50", environment=SEQUENTIAL
-    )
+    words = ("run.root=two", "trainer.max_steps=60", "evaluate.every_steps=50")
+    started = start(2, *words, environment=SEQUENTIAL)
     metrics = tmp_path / "two" / "generated" / "1" / "metrics.csv"
     for _ in range(600):
         if metrics.exists() and len(metrics.read_text().splitlines()) > 3:
@@ -193,11 +191,12 @@ def test_a_signal_to_one_rank_stops_both_after_the_same_step_and_resume_goes_on(
     started.processes[1].send_signal(signal.SIGTERM)
     first, second = started.end()
     assert (first.code, second.code) == (143, 143)
-    assert "continue: python train.py resume=two/generated/1" in first.out + first.err
+    assert "continue: torchrun --nproc-per-node 2 train.py resume=two/generated/1" in first.out
     assert second.out == second.err == ""
     steps = [int(row["step"]) for row in rows(metrics.parent)]
     assert steps == list(range(1, len(steps) + 1))
     assert len(steps) < 60
+    assert f"saved last.ckpt (step {len(steps)})" in first.out
 
 
 def test_other_ranks_than_stages_times_replicas_are_refused_before_anything_is_written(

@@ -195,3 +195,24 @@ def test_boxes_beyond_a_picture_of_wrong_size_never_reach_training(tmp_path: Pat
     sample = AnnotatedImages(tmp_path, pack([entry], ["cat"]))[0]
     assert sample.boxes.tolist() == [[5.0, 5.0, 30.0, 15.0]]
     assert sample.labels.tolist() == [0]
+
+
+def test_blank_batches_have_the_form_of_real_ones_and_read_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    real = next(iter(make_data().train_dataloader()))
+    broken = make_data(blank=True)
+    monkeypatch.setattr(TrainingImages, "__getitem__", lambda *_: pytest.fail("it was read"))
+    blank = next(iter(broken.train_dataloader()))
+    for one, other in zip(real.tensors, blank.tensors):
+        assert (one.shape, one.dtype) == (other.shape, other.dtype)
+    assert blank.overflow == 0
+
+
+def test_two_processes_validate_on_every_picture(tmp_path: Path) -> None:
+    names = []
+    for which in range(2):
+        loader = make_data(share=(which, 2)).val_dataloader()
+        names.append([placement.name for batch in loader for placement in batch.placements])
+    assert [len(each) for each in names] == [2, 2]  # of three
+    assert len(set(names[0] + names[1])) == 3

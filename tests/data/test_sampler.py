@@ -15,7 +15,7 @@ from data.fitting import Fit
 from data.generated import GeneratedImages
 from data.placed_images import EvaluationImages, TrainingImages, collator
 from data.randomness import generator, key_of
-from data.sampler import EpochSampler, Order, StepSampler
+from data.sampler import EpochSampler, Order, StepSampler, shared_out
 
 
 def test_every_epoch_holds_every_picture_once() -> None:
@@ -120,3 +120,11 @@ def test_evaluation_draws_nothing_but_has_keys() -> None:
     assert torch.equal(images[1].image, images[1].image)
     assert images[1].key == images[1].key != images[2].key
     assert images[1].placement.offset == (0.0, 0.0)
+
+
+@pytest.mark.parametrize("length", [5, 6, 1])
+def test_processes_go_through_equally_many_pictures_and_all_of_them(length: int) -> None:
+    shares = [shared_out(length, (which, 2)) for which in range(2)]
+    assert len(shares[0]) == len(shares[1]) == (length + 1) // 2
+    assert set(shares[0]) | set(shares[1]) == set(range(length))
+    assert list(shared_out(length, (0, 1))) == list(range(length))

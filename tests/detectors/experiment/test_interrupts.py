@@ -101,3 +101,24 @@ def test_a_worker_leaves_ctrl_c_and_the_first_sigterm_to_its_parent(
         worker.join()
     assert worker.exitcode == code
     assert capfd.readouterr().err == ""
+
+
+def test_what_a_launcher_passes_on_counts_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    with Interrupts(launched=True, announce=False) as interrupts, interrupts.deferred():
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)  # the terminal's and the launcher's
+        assert interrupts.exit_code == 130
+        assert capsys.readouterr().err == ""  # another process says it
+        now[0] += 2.0
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_a_process_that_ends_anyway_ignores_signals() -> None:
+    with Interrupts() as interrupts, interrupts.ignored():
+        signal.raise_signal(signal.SIGTERM)
+        assert interrupts.requested is None

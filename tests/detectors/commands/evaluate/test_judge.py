@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import List, Sequence, Tuple
+from typing import Dict, List, Sequence, Tuple
 
 import pytest
 import torch
+import torch.distributed as distributed
 
 from data.annotations import Annotations, BoxList, pack
 from data.collate import Placement
 from detectors.commands.evaluate.judge import Judge
+from detectors.experiment.meeting_point import MeetingPoint
+from detectors.experiment.processes import Processes
 from detectors.postprocess import Detections
 
 Row = Tuple[Tuple[float, float, float, float], float, int]
@@ -161,3 +165,22 @@ def test_mistakes_are_named(truth: Annotations) -> None:
         Judge(truth, metric="AP_coco")
     with pytest.raises(ValueError, match="some of voc07, voc12, coco"):
         Judge(truth, flavours=["voc2007"])
+
+
+def test_two_processes_share_the_pictures_and_the_first_scores_them(truth: Annotations) -> None:
+    point = MeetingPoint(distributed.HashStore())  # type: ignore[attr-defined]  # torch's C++
+
+    def judge(rank: int) -> Tuple[Dict[str, float], bool]:
+        judge = Judge(truth, processes=Processes(rank, 2, point=point))
+        if rank == 0:
+            judge.add(detections([CAT, DOG], [CAT]), placements(1, 3))
+        else:  # the first picture came to both, so that both had as many
+            judge.add(detections([CAT], []), placements(2, 1))
+        return judge.finish(7), judge.judged is not None
+
+    with ThreadPoolExecutor(2) as pool:
+        (first, scored), (second, also) = pool.map(judge, range(2))
+    alone = Judge(truth)
+    alone.add(detections([CAT, DOG], [CAT], [CAT]), placements(1, 2, 3))
+    assert first == second == alone.finish(7)
+    assert (scored, also) == (True, False)
