@@ -16,17 +16,23 @@ import torch
 from . import custom_ops, operators, settings
 from .checks import createPoptorchError
 from .executor import PoplarExecutor
+from .faults import is_consequence
+from .heartbeat import report as report_fault
 from .operators import CaptureReport
 from .options.effects import effects_of
+from .ranks import check_pipelining
 from .settings import Settings
 
 __all__ = [
     "CaptureReport",
     "Settings",
+    "check_pipelining",
     "configure",
+    "is_consequence",
     "register_custom_op",
     "register_operator",
     "report",
+    "report_fault",
 ]
 
 _KEEP = object()

@@ -129,7 +129,7 @@ def ranks() -> Finding:
     if not runtime.IS_HOST:
         return Finding("ranks", True, "none: on IPUs one process has all stages")
     try:
-        runtime.poptorch.ranks.check_pipelining()
+        runtime.poptorch.host.check_pipelining()
     except runtime.poptorch.Error:
         text = "none with this torch: the stages of a model take turns in one process"
         return Finding("ranks", True, text)

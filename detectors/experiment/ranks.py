@@ -53,13 +53,13 @@ class Heartbeat:
         """Whether an error says that another rank has gone."""
         from poplar_ops.runtime import poptorch
 
-        return bool(poptorch.faults.is_consequence(error))
+        return bool(poptorch.host.is_consequence(error))
 
     def report(self, error: BaseException) -> None:
         """Tell the other ranks, which end within seconds."""
         from poplar_ops.runtime import poptorch
 
-        poptorch.heartbeat.report(error)
+        poptorch.host.report_fault(error)
 
 
 def ranks_of(recipe: Recipe, processes: Processes) -> Ranks:
@@ -102,7 +102,7 @@ def ranks_of(recipe: Recipe, processes: Processes) -> Ranks:
             f" with torchrun --nproc-per-node {stages * replicas},{other_ways(size, stages)}"
             " or with POPTORCH_HOST_SCHEDULE=sequential (each rank trains the whole model, alone)"
         )
-    poptorch.ranks.check_pipelining()
+    poptorch.host.check_pipelining()
     processes.watch = Heartbeat()
     return Ranks(processes, stages, replicas, "1f1b" if schedule == "auto" else schedule)
 
