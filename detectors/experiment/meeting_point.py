@@ -46,6 +46,10 @@ class MeetingPoint:
         """An object that is there."""
         return pickle.loads(self.store.get(key))
 
+    def claim(self, key: str) -> bool:
+        """Whether this process is the first to ask for it."""
+        return bool(self.store.add(key, 1) == 1)
+
     def forget(self, key: str) -> None:
         """Take it away."""
         self.store.delete_key(key)

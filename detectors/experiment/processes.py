@@ -197,7 +197,7 @@ class Processes:
                 self.point.put(f"{number}/{self.rank}", failure)
             if wait and self._hears_failure(time.monotonic() + TO_BE_SHOWN):
                 return True
-            self.point.put(f"shown/{self.rank}", True)
+            return not self.point.claim(f"shown/{self.rank}")
         except (RuntimeError, ValueError):  # nobody is left to be told
             pass
         return False
@@ -251,7 +251,7 @@ class Processes:
                 self.point.forget(key)
                 if isinstance(found[rank], Failure):
                     self.point.put(f"{number}/reply", found[rank])
-                    raise found[rank].error(shown=self.point.has(f"shown/{rank}"))
+                    raise found[rank].error(shown=not self.point.claim(f"shown/{rank}"))
             if len(found) == self.size:
                 break
         if number:  # everybody is here, so everybody has read it

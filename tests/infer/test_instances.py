@@ -142,8 +142,10 @@ def test_an_error_of_one_instance_ends_all_with_its_words(
     words = (checkpoint, photos, "--out", "out", "--no-images")
     first, second = launch(2, words, FAILS)
     assert (first[0], second[0]) == (1, 1)
-    assert first[2] == "rank 1: error: this device broke\n"
-    assert second[1:] == ("", "")
+    assert (
+        first[2] + second[2] == "rank 1: error: this device broke\n"
+    )  # the first's, if it is quick
+    assert second[1] == ""
     assert plain(tmp_path / "out")["complete"] is False
     log = (tmp_path / "out" / "run.log").read_text()
     assert "in detect_batch" in log  # where it was

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Callable, List, Tuple
 
@@ -123,3 +124,22 @@ def test_processes_without_a_place_to_meet_are_told_what_is_missing(
     monkeypatch.delenv("OMPI_COMM_WORLD_LOCAL_SIZE", raising=False)
     with pytest.raises(ValueError, match="MASTER_ADDR is not set: torchrun sets both"):
         reach(0, 4)
+
+
+def test_a_failure_that_the_first_hears_too_late_is_shown_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "TO_BE_SHOWN", 0.0)
+    told = threading.Event()
+
+    def run(processes: Processes) -> Any:
+        if processes.rank == 1:
+            shown_by_first = processes.tell(1, "broke")
+            told.set()
+            return shown_by_first
+        assert told.wait(10)
+        return processes.agree(None, len)
+
+    found, _ = together(2, run)
+    assert found[1] is False  # it shows its error itself
+    assert found[0].shown
