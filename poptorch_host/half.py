@@ -14,19 +14,20 @@ import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from .operands import is_view, tensors_in, written_by
+from .operands import is_view, tensors_in, without_number, written_by
 
 _TAKES_INPUT_DTYPE = frozenset(
-    ["linear", "conv1d", "conv2d", "conv3d", "layer_norm", "group_norm", "instance_norm"]
+    ["linear", "conv1d", "conv2d", "conv3d", "layer_norm", "group_norm"]
     + ["conv_transpose1d", "conv_transpose2d", "conv_transpose3d"]
 )
-_NORM_STATISTICS = ("running_mean", "running_var")
 
 # These move or make values and need no arithmetic; they know half on every torch version.
 _MOVES = frozenset(
     ["_to_copy", "copy_", "clone", "to", "detach", "contiguous", "type_as", "lift_fresh"]
     + ["empty_like", "zeros_like", "ones_like", "full_like", "fill_", "zero_", "empty_strided"]
     + ["new_empty", "new_zeros", "new_ones", "new_full", "new_empty_strided"]
+    # Of the tensor itself: its widened copy would change instead.
+    + ["squeeze_", "unsqueeze_", "transpose_", "t_", "swapaxes_", "swapdims_", "detach_"]
 )
 
 
@@ -53,9 +54,7 @@ def cast_to_input(
             return value.to(source.dtype)
         return value
 
-    kept = {key: value for key, value in kwargs.items() if key in _NORM_STATISTICS}
-    cast_kwargs = {key: kept.get(key, cast(value)) for key, value in kwargs.items()}
-    return [cast(value) for value in values], cast_kwargs
+    return [cast(value) for value in values], {key: cast(kwargs[key]) for key in kwargs}
 
 
 class InputDtype(TorchFunctionMode):
@@ -75,19 +74,20 @@ def call_in_input_dtype(
     function: Callable[..., Any], args: Sequence[Any], kwargs: Dict[str, Any]
 ) -> Any:
     """Call a torch function by PopTorch's dtype rule."""
-    if getattr(function, "__name__", "") == "batch_norm":
-        return _batch_norm(function, args, kwargs)
+    if getattr(function, "__name__", "") in ("batch_norm", "instance_norm"):
+        return _in_float32_statistics(function, args, kwargs)
     values, cast_kwargs = cast_to_input(function, args, kwargs)
     return function(*values, **cast_kwargs)
 
 
-def _batch_norm(
+def _in_float32_statistics(
     function: Callable[..., Any], args: Sequence[Any], kwargs: Dict[str, Any]
 ) -> torch.Tensor:
-    """Batch normalisation computed in float32 whatever is stored, the result in the input's dtype.
+    """Normalisation computed in float32 whatever is stored, the result in the input's dtype.
 
-    Takes the arguments of `F.batch_norm` (statistics second) and of `torch.batch_norm` (affine
-    second): all tensors are handled alike, and statistics that were converted are written back.
+    Takes the arguments of `F.batch_norm` and `F.instance_norm` (statistics second) and of torch's
+    functions of these names (affine second): all tensors are handled alike, and statistics that
+    were converted are written back.
     """
     tensors = [*args, *kwargs.values()]
     source = args[0] if args else kwargs["input"]
@@ -107,7 +107,8 @@ def _batch_norm(
     values = [widen(value) for value in args]
     wide_kwargs = {key: widen(value) for key, value in kwargs.items()}
     result = function(*values, **wide_kwargs)
-    training = args[5] if len(args) > 5 else kwargs.get("training", False)
+    training = kwargs.get("training", kwargs.get("use_input_stats", False))
+    training = args[5] if len(args) > 5 else training
     if training:
         with torch.no_grad():
             for stored, wide in converted:
@@ -127,18 +128,19 @@ class HalfRounding(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch
         kwargs: Optional[Dict[str, Any]] = None,
     ) -> Any:
         kwargs = kwargs or {}
+        func, args = without_number(func, args)
         tensors = tensors_in([*args, *kwargs.values()])
         if not any(tensor.dtype == torch.float16 for tensor in tensors):
             return func(*args, **kwargs)
         name = func._schema.name.rpartition("::")[2]
         if name in _MOVES or is_view(func):
             return func(*args, **kwargs)
-        return _in_float32(func, args, kwargs, tensors)
+        return in_float32(func, args, kwargs)
 
 
-def _in_float32(
-    func: Any, args: Tuple[Any, ...], kwargs: Dict[str, Any], tensors: List[torch.Tensor]
-) -> Any:
+def in_float32(func: Any, args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> Any:
+    """Call an operator on half tensors in float32; what torch makes half of is rounded to it."""
+    tensors = tensors_in([*args, *kwargs.values()])
     widened: Dict[int, torch.Tensor] = {
         id(tensor): tensor.float() for tensor in tensors if tensor.dtype == torch.float16
     }
@@ -148,13 +150,11 @@ def _in_float32(
             return widened.get(id(value), value)
         if isinstance(value, (list, tuple)):
             return type(value)(widen(item) for item in value)
-        return value
+        return torch.float32 if value is torch.float16 else value
 
-    asked = kwargs.get("dtype")
-    rounds = asked is None and _promotes_to_half(tensors)
+    asked = [value for value in (*args, *kwargs.values()) if isinstance(value, torch.dtype)]
+    rounds = torch.float16 in asked if asked else _promotes_to_half(tensors)
     wide_kwargs = {key: widen(value) for key, value in kwargs.items()}
-    if asked == torch.float16:
-        wide_kwargs["dtype"], rounds = torch.float32, True
     outputs = func(*[widen(value) for value in args], **wide_kwargs)
 
     written = written_by(func, args, kwargs)

@@ -230,10 +230,15 @@ def _recurrent(args: Sequence[Any], kwargs: Dict[str, Any]) -> Optional[str]:
     if num_layers == 1 and not dropout and not bidirectional and has_biases:
         return None
     return (
-        "recurrent layers take num_layers=1, bidirectional=False, dropout=0 and bias=True, got"
+        "recurrent layers take num_layers=1, bidirectional=False, dropout=0 and, unless they are"
+        " GRUs, bias=True, got"
         f" num_layers={num_layers}, bidirectional={bidirectional}, dropout={dropout},"
         f" bias={has_biases}"
     )
+
+
+def _gru(args: Sequence[Any], kwargs: Dict[str, Any]) -> Optional[str]:
+    return _recurrent([*args[:3], True, *args[4:]], kwargs)  # it may have no bias
 
 
 def _ctc(args: Sequence[Any], kwargs: Dict[str, Any]) -> Optional[str]:
@@ -260,7 +265,7 @@ _FUNCTIONS: Dict[str, Callable[[Sequence[Any], Dict[str, Any]], Optional[str]]] 
     "bincount": _bincount,
     "scaled_dot_product_attention": _attention,
     "lstm": _recurrent,
-    "gru": _recurrent,
+    "gru": _gru,
     "rnn_tanh": _recurrent,
     "ctc_loss": _ctc,
     "cross_entropy": _cross_entropy,

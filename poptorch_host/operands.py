@@ -32,3 +32,17 @@ def written_by(func: Any, args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> List
             value = args[index] if index < len(args) else kwargs.get(argument.name)
             written += tensors_in([value])
     return written
+
+
+def without_number(func: Any, args: Tuple[Any, ...]) -> Tuple[Any, Tuple[Any, ...]]:
+    """A bitwise operator's number as a tensor: torch 2.0's modes cannot pass it on otherwise.
+
+    Returns:
+        the operator to call and its arguments; those given unless they are such.
+    """
+    bitwise = func._schema.name.startswith("aten::bitwise") and len(args) == 2
+    if not bitwise or isinstance(args[1], torch.Tensor):
+        return func, args
+    dtype = torch.bool if isinstance(args[1], bool) else torch.int64
+    other = torch.full((), args[1], dtype=dtype, device=args[0].device)
+    return func.overloadpacket.Tensor, (args[0], other)

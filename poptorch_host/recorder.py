@@ -21,11 +21,11 @@ from torch._subclasses.fake_tensor import (
 )
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from . import limits, names, operators
+from . import half, limits, names, operators
 from ._logging import logger
 from .errors import Error, compiler_error
 from .loss import LossFinder
-from .operands import is_view, tensors_in
+from .operands import is_view, tensors_in, without_number
 from .operators import Use
 from .overlap import OverlapRecord
 from .provenance import user_line
@@ -148,7 +148,7 @@ class Recorder:
             value = self._as_fake(arguments["values"])
             args, arguments = (*args[:2], value, *args[3:]), {**arguments, "values": value}
         read = tensors_in([*args, *kwargs.values()])
-        self._check_inputs(name, read, arguments)
+        self._check_inputs(name, read, arguments, is_view=is_view(func))
         self.overlaps.read(read)
         outputs = self._infer(name, func, args, kwargs)
         written = tensors_in([outputs])
@@ -172,7 +172,7 @@ class Recorder:
         return tensor if isinstance(tensor, FakeTensor) else self.mode.from_tensor(tensor)
 
     def _check_inputs(
-        self, name: str, read: Sequence[torch.Tensor], arguments: Dict[str, Any]
+        self, name: str, read: Sequence[torch.Tensor], arguments: Dict[str, Any], *, is_view: bool
     ) -> None:
         if name in limits.HOST_READS:
             raise host_read(name.partition("::")[2])
@@ -187,7 +187,8 @@ class Recorder:
                     f" shape={list(tensor.shape)}, dtype={tensor.dtype}) in {name}: register it as"
                     " a buffer, or make it in forward on the device of an input"
                 )
-            self.used(tensor)
+            if not is_view:  # max_pool1d itself takes views of the indices
+                self.used(tensor)
             check_not_empty(tensor)
         problem = limits.check_operator(name, arguments)
         if name == "aten::triu" and id(arguments["self"]) in self._varying:
@@ -202,8 +203,9 @@ class Recorder:
         if not name.startswith(("aten::", "prims::")) and not _computes_shape(func.name()):
             raise refusal(f"Type inference failed for {name}: it has no fake (shape) function")
         self.mode.allow_fallback_kernels = listed  # others must not compute on made-up values
+        func, args = without_number(func, args)
         try:
-            return func(*args, **kwargs)
+            return _on_fakes(func, args, kwargs)
         except DataDependentOutputException as error:
             raise host_read(name.partition("::")[2]) from error
         except (DynamicOutputShapeException, *_NO_SHAPE) as error:
@@ -227,6 +229,9 @@ class Recorder:
         if self.losses is not None:
             self.losses.follow(read, written)
         varies = any(id(tensor) in self._varying for tensor in read)
+        if read and id(read[0]) in self._pool_indices:  # a view: anything else was refused
+            for tensor in written:
+                self._pool_indices[id(tensor)] = self._pool_indices[id(read[0])]
         for position, tensor in enumerate(written):
             check_dtype(tensor.dtype)
             if position == 0 and name not in _EMPTY:
@@ -279,6 +284,16 @@ class OperatorWatch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # as h
     ) -> Any:
         with torch._C.DisableTorchFunction():
             return self._recorder.operator(func, args, kwargs or {})
+
+
+def _on_fakes(func: Any, args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> Any:
+    """Call an operator; in float32 where its shape comes of a kernel that does not know half."""
+    try:
+        return func(*args, **kwargs)
+    except RuntimeError as error:
+        if "not implemented for 'Half'" not in str(error):
+            raise
+        return half.in_float32(func, args, kwargs)
 
 
 def _by_name(func: Any, args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> Dict[str, Any]:

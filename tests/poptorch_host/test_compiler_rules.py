@@ -163,3 +163,44 @@ def test_triangles_are_constants_or_buffers(wrap: Wrap) -> None:
     torch.testing.assert_close(upper(X), X.triu())
     with pytest.raises(poptorch.Error, match="triu is supported on constants only"):
         wrap(lambda x: x.triu()).compile(X)
+
+
+# ---- forms of listed operators that torch takes apart --------------------------------------------
+
+FORMS: List[Function] = [
+    lambda x: F.max_pool1d(x[None], 2),  # its indices pass through a view
+    lambda x: nn.MaxPool1d(3, 2, 1)(x[None]),
+    lambda x: (x.int() | 4, x.int() ^ 1, x.int() & 3, (x > 5) | False),
+    lambda x: torch.matmul(x[0], x.t()),
+]
+
+
+@pytest.mark.parametrize("function", FORMS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_every_form_of_a_listed_operator_passes(
+    function: Function, dtype: torch.dtype, wrap: Wrap
+) -> None:
+    expected = function(X.clone())
+    result = wrap(function)(X.to(dtype))
+    torch.testing.assert_close(result, expected, check_dtype=False, rtol=1e-3, atol=0)
+
+
+def test_the_indices_of_max_pooling_are_refused_through_views_too(wrap: Wrap) -> None:
+    with pytest.raises(poptorch.Error, match="the indices output is not supported"):
+        wrap(lambda x: F.max_pool1d(x[None], 2, return_indices=True)[1]).compile(X)
+
+
+def test_a_gru_may_have_no_bias() -> None:
+    gru = nn.GRU(4, 3, bias=False)
+    torch.testing.assert_close(poptorch.inferenceModel(gru)(X), tuple(gru(X)))
+
+
+def test_ctc_loss_takes_lengths_in_tensors() -> None:
+    class Ctc(nn.Module):
+        def forward(self, x: Tensor, targets: Tensor, lengths: Tensor) -> Tensor:
+            log_probs = x.log_softmax(-1)
+            return F.ctc_loss(log_probs, targets, lengths, torch.tensor([2, 3]))
+
+    torch.manual_seed(0)
+    inputs = (torch.randn(6, 2, 5), torch.randint(1, 5, (2, 3)), torch.tensor([6, 5]))
+    torch.testing.assert_close(poptorch.inferenceModel(Ctc())(*inputs), Ctc()(*inputs))

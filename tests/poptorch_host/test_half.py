@@ -128,3 +128,73 @@ def test_half_inside_a_float_model_is_emulated_too(wrap: Wrap) -> None:
     x = torch.rand(1, 3, 4, 4)
     result = wrap(lambda x: F.conv2d(x.half(), x.half()).float())(x)
     torch.testing.assert_close(result, F.conv2d(rounded(x), rounded(x)), rtol=2**-10, atol=0)
+
+
+SHAPES: List[Callable[[Tensor], Tensor]] = [
+    lambda x: x.unsqueeze(0).clone().squeeze_(0),
+    lambda x: x.clone().unsqueeze_(0),
+    lambda x: x.clone().t_(),
+    lambda x: x.clone().transpose_(0, 1),
+    lambda x: x[0] @ x.t(),  # torch squeezes the result in place
+]
+
+
+@pytest.mark.parametrize("function", SHAPES)
+def test_shapes_change_in_place(function: Callable[[Tensor], Tensor], wrap: Wrap) -> None:
+    x = torch.arange(6.0).view(2, 3)
+    torch.testing.assert_close(wrap(function)(x.half()).float(), function(x))
+
+
+KERNELS: List[Callable[[Tensor], object]] = [
+    lambda x: x.median(),
+    lambda x: x.median(1),
+    lambda x: F.rrelu(x - 4),
+    lambda x: F.max_pool3d(x.view(1, 1, 2, 2, 3), 2),
+    lambda x: F.cross_entropy(x.view(1, 3, 2, 2), torch.tensor([[[0, 1], [2, 1]]])),
+]
+
+
+@pytest.mark.parametrize("function", KERNELS)
+def test_operators_without_a_half_kernel_compile(
+    function: Callable[[Tensor], object], wrap: Wrap
+) -> None:
+    x = torch.tensor([3.0, 1, 2, 6, 5, 4, 9, 8, 7, 12, 11, 10]).view(4, 3)
+    result = wrap(function)(x.half())
+    torch.testing.assert_close(result, function(x), check_dtype=False, rtol=2e-3, atol=1e-3)
+
+
+def test_softmax_trains() -> None:
+    # Its gradient is told the input's dtype by position.
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(1))
+
+        def forward(self, x: Tensor, labels: Tensor) -> Tensor:
+            x = x * self.weight
+            return F.cross_entropy(x + x.softmax(1), labels)
+
+    x, labels = torch.tensor([[1.0, 2, 3], [3, 1, 0]]), torch.tensor([1, 2])
+    plain, model = Model(), Model().half()
+    plain(x, labels).backward()
+    optimizer = poptorch.optim.SGD(model.parameters(), lr=0.5)
+    loss = poptorch.trainingModel(model, optimizer=optimizer)(x.half(), labels)
+    assert loss.dtype == torch.float16
+    assert plain.weight.grad is not None
+    assert model.weight.item() == pytest.approx(1 - 0.5 * plain.weight.grad.item(), abs=2e-3)
+
+
+def test_instance_norm_computes_and_keeps_statistics() -> None:
+    # 2.9, as for batch normalisation.
+    torch.manual_seed(0)
+    x = torch.rand(2, 3, 8)
+    plain = nn.InstanceNorm1d(3, affine=True, track_running_stats=True)
+    model = nn.InstanceNorm1d(3, affine=True, track_running_stats=True).half()
+    executor = poptorch.inferenceModel(model)
+    result = executor(x.half())
+    executor.copyWeightsToHost()
+    assert result.dtype == torch.float16
+    torch.testing.assert_close(result.float(), plain(x), rtol=1e-2, atol=1e-2)
+    assert model.running_mean is not None
+    assert plain.running_mean is not None
+    torch.testing.assert_close(model.running_mean.float(), plain.running_mean, rtol=1e-2, atol=1e-2)
