@@ -13,7 +13,7 @@ from __future__ import annotations
 import collections.abc
 import contextlib
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Set, Tuple
 
 import torch
 from torch import nn
@@ -82,6 +82,7 @@ def capture(
     recorder.overlaps.follow(inputs.tensors)
     versions = {name: fake._version for name, fake in weights.items()}
     input_versions = [tensor._version for tensor in inputs.tensors]
+    constant_versions = {key: fake._version for key, fake in cloner.copies_of_attributes().items()}
     before = {name: _snapshot(module) for name, module in copy.named_modules()}
 
     shapes: names.Shapes = {}
@@ -92,7 +93,12 @@ def capture(
         _check_operators(recorder, report_only)
     _check_kinds(result)
     recorder.overlaps.check(flatten(result), options)
-    outputs, constants = _results(result, recorder, cloner)
+    written_constants = {
+        key
+        for key, fake in cloner.copies_of_attributes().items()
+        if fake._version != constant_versions.get(key, fake._version)
+    }
+    outputs, constants = _results(result, recorder, cloner, written_constants)
     attributes = _carry_over(model, copy, before)
     placements = tuple(recorder.resolver.placements)
     _check_placements(placements, options, training)
@@ -108,6 +114,7 @@ def capture(
         written_buffers=tuple(n for n in changed if weights[n].is_floating_point()),
         frozen_buffers=tuple(n for n in changed if not weights[n].is_floating_point()),
         attributes=tuple(attributes),
+        writes_constants=bool(written_constants),
         uses_half=recorder.uses_half,
         uses_random=recorder.uses_random,
         depends_on_layout=recorder.depends_on_layout,
@@ -288,14 +295,14 @@ def _check_kinds(result: Any) -> None:
 
 
 def _results(
-    result: Any, recorder: Recorder, cloner: Cloner
+    result: Any, recorder: Recorder, cloner: Cloner, written: Set[int]
 ) -> Tuple[Any, Dict[int, torch.Tensor]]:
     """The outputs as meta tensors, and those that are constants of the CPU."""
     constants: Dict[int, torch.Tensor] = {}
     originals = cloner.tensors_of_attributes()
     shapes = []
     for index, tensor in enumerate(flatten(result)):
-        original = originals.get(id(tensor), tensor)
+        original = tensor if id(tensor) in written else originals.get(id(tensor), tensor)
         if not isinstance(original, FakeTensor):
             logger.warning(
                 "Output expected to be on the IPU but is on cpu: output %d is a constant, it is"

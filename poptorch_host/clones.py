@@ -74,6 +74,14 @@ class Cloner:
             if isinstance(tensor, torch.Tensor) and key not in self._registered
         }
 
+    def copies_of_attributes(self) -> Dict[int, torch.Tensor]:
+        """What took the place of tensors that are plain attributes, by its own `id`."""
+        return {
+            id(self._memo[key]): self._memo[key]
+            for key, tensor in self._alive.items()
+            if isinstance(tensor, torch.Tensor) and key not in self._registered
+        }
+
     def _copy(self, value: Any) -> Any:
         if isinstance(value, torch.Tensor):
             return self._convert(value)

@@ -66,7 +66,10 @@ class Engine:
         self._arguments = arguments
         self._template = flatten(program.outputs)
         self._writes = bool(
-            program.written_buffers or program.frozen_buffers or program.written_inputs
+            program.written_buffers
+            or program.frozen_buffers
+            or program.written_inputs
+            or program.writes_constants
         )
         own_buffers = bool(program.written_buffers) and replicas > 1
         self._replicas = self._copies(pristine, replicas if own_buffers else 1)
@@ -209,7 +212,8 @@ class Replica:
                 trained[id(tensor)] = parameter
             return parameter
 
-        self.module: nn.Module = Cloner(own, isolate=True).clone(pristine)
+        cloner = Cloner(own, isolate=True)
+        self.module: nn.Module = cloner.clone(pristine)
         self.weights = {**dict(self.module.named_parameters()), **dict(self.module.named_buffers())}
         modules = dict(self.module.named_modules())
         self._attributes: List[Tuple[Dict[str, Any], str, Any]] = [
@@ -217,18 +221,21 @@ class Replica:
             for name, attribute in program.attributes
             if name in modules
         ]
+        self._constants: List[torch.Tensor] = []
+        if program.writes_constants:
+            self._constants = list(cloner.copies_of_attributes().values())
         self._frozen_names = program.frozen_buffers
         self._frozen: List[Tuple[torch.Tensor, torch.Tensor]] = []
         self.freeze()
         self.restore()  # the values kept for restoring stay out of forward's reach
 
     def freeze(self) -> None:
-        """Take the present values of buffers that are constants on the device."""
-        frozen = [self.weights[name] for name in self._frozen_names]
+        """Take the present values of tensors that `forward` changes and the device does not."""
+        frozen = [*(self.weights[name] for name in self._frozen_names), *self._constants]
         self._frozen = [(tensor, tensor.clone()) for tensor in frozen]
 
     def restore(self) -> None:
-        """Undo what `forward` set: Python attributes, and buffers that are no floats."""
+        """Undo what `forward` set: Python attributes, constants, and buffers that are no floats."""
         for table, name, value in self._attributes:
             if value is _ABSENT:
                 table.pop(name, None)

@@ -28,6 +28,8 @@ class Program:
     """Other buffers that `forward` changes: constants on the device, so they are put back."""
     attributes: Tuple[Tuple[str, str], ...] = ()
     """(module, name) of Python attributes that `forward` sets."""
+    writes_constants: bool = False
+    """`forward` changes tensors that are plain attributes: constants, so they are put back."""
     uses_half: bool = False
     uses_random: bool = False
     depends_on_layout: bool = False

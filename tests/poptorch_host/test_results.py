@@ -220,3 +220,36 @@ def test_results_do_not_change_with_the_next_call() -> None:
     first = executor(torch.ones(1))
     executor(torch.ones(1))
     assert first.item() == 1.0
+
+
+class Counter(nn.Module):
+    """Counts in a tensor that is no buffer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = torch.zeros(1)
+        self.weight = nn.Parameter(torch.ones(1))
+
+    def forward(self) -> Tensor:
+        self.count += 1
+        return self.count
+
+    def loss(self) -> Tensor:
+        self.count += 1
+        return poptorch.identity_loss(self.weight * self.count, "sum")
+
+
+def test_an_attribute_counts_from_its_value_at_compile_in_each_run() -> None:
+    # 2.7: a plain attribute is a constant; only buffers persist.
+    model = Counter()
+    executor = poptorch.inferenceModel(model)
+    assert [executor().item() for _ in range(3)] == [1.0, 1.0, 1.0]
+    assert model.count.item() == 0.0
+
+
+def test_an_attribute_counts_from_its_value_at_compile_in_training_too() -> None:
+    model = Counter()
+    model.forward = model.loss  # type: ignore[method-assign]
+    optimizer = poptorch.optim.SGD(model.parameters(), lr=0.25)
+    executor = poptorch.trainingModel(model, optimizer=optimizer)
+    assert [executor().item() for _ in range(3)] == [1.0, 0.75, 0.5]
