@@ -117,6 +117,7 @@ def capture(
         writes_constants=bool(written_constants),
         uses_half=recorder.uses_half,
         uses_random=recorder.uses_random,
+        names_ipu=recorder.names_ipu,
         depends_on_layout=recorder.depends_on_layout,
         checkpoints=recorder.uses("poptorch::recomputationCheckpoint"),
         loss=None if recorder.losses is None else recorder.losses.final(),

@@ -19,6 +19,7 @@ from .anchors import Anchors
 from .arguments import Arguments
 from .checks import createPoptorchError
 from .clones import Cloner
+from .ipu_device import IpuDevice
 from .program import Program
 from .settings import Settings
 from .structure import flatten, rebuild
@@ -151,8 +152,8 @@ class Engine:
 
     @contextlib.contextmanager
     def _modes(self, seed: Optional[int]) -> Iterator[None]:
-        on_cpu = self._device_type == "cpu"
-        if not self.program.uses_half and seed is None and on_cpu and not self._sees_operators():
+        plain = not self.program.uses_half and not self.program.names_ipu and seed is None
+        if plain and self._device_type == "cpu" and not self._sees_operators():
             with torch.inference_mode():
                 yield
             return
@@ -180,6 +181,8 @@ class Engine:
         if self.program.uses_half:
             modes += [half.HalfRounding()] if on_cpu else []  # type: ignore[no-untyped-call]
             modes.append(half.InputDtype())
+        if self.program.names_ipu:
+            modes.append(IpuDevice())
         return modes
 
 

@@ -24,6 +24,7 @@ from .capture import no_validation
 from .checks import Error, createPoptorchError
 from .clones import Cloner
 from .exporter import Exporter, functions_as_calls, operators
+from .ipu_device import IpuDevice
 from .loss import IDENTITY, LossCatcher, LossWatch
 from .program import Program
 from .scripted import scripts_as_python
@@ -132,6 +133,8 @@ class _Flat(nn.Module):
         modes: List[ContextManager[Any]] = [_state.running(losses=catcher, exporter=exporter)]
         if program.uses_half:
             modes.append(half.InputDtype())
+        if program.names_ipu:
+            modes.append(IpuDevice())
         if catcher is not None and program.loss is not None and program.loss.name != IDENTITY:
             modes.append(LossWatch(catcher))
         with contextlib.ExitStack() as stack:

@@ -11,7 +11,7 @@ from typing import Any, Callable, Dict, Optional, Tuple
 import torch
 from torch.overrides import TorchFunctionMode
 
-from . import half, limits, loss, operators
+from . import half, ipu_device, limits, loss, operators
 from ._logging import logger
 from .operators import Use
 from .provenance import user_line
@@ -51,6 +51,12 @@ class FunctionWatch(TorchFunctionMode):
         name = getattr(func, "__name__", "")
         if isinstance(func, torch._ops.OpOverload) or not name:
             return func(*args, **kwargs)
+        if ipu_device.is_named(name, args, kwargs):
+            self._recorder.names_ipu = True
+            left = ipu_device.without(name, args, kwargs)
+            if left is None:
+                return args[0]
+            args, kwargs = left
         if name == "__repr__" or (name == "__format__" and not args[1]):
             return unavailable(args[0])
         if name in _READS or (name == "__format__" and args[0].dim() == 0):
@@ -114,7 +120,7 @@ class FunctionWatch(TorchFunctionMode):
     def _check_factory(self, name: str, kwargs: Dict[str, Any]) -> None:
         device = kwargs.get("device")
         if device is None:
-            if not self._told_factory:
+            if not self._told_factory and not self._recorder.names_ipu:
                 self._told_factory = True
                 logger.warning(
                     "torch.%s without a device in forward (%s): its tensor is made on the IPU."

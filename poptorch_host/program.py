@@ -32,6 +32,8 @@ class Program:
     """`forward` changes tensors that are plain attributes: constants, so they are put back."""
     uses_half: bool = False
     uses_random: bool = False
+    names_ipu: bool = False
+    """`forward` says `device="ipu"`."""
     depends_on_layout: bool = False
     """`forward` looks at strides (`view`, ...), so memory formats matter."""
     checkpoints: int = 0

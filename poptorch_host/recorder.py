@@ -65,6 +65,7 @@ class Recorder:
         self.depends_on_layout = False
         self.uses_half = False
         self.uses_random = False
+        self.names_ipu = False
         self.calling: Optional[str] = None
         """The torch function that the user is calling."""
         self.intercepted: Optional[str] = None

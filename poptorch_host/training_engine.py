@@ -29,6 +29,7 @@ from .arguments import Arguments
 from .checks import createPoptorchError
 from .engine import Engine, Layout, Replica
 from .gradients import Gradients
+from .ipu_device import IpuDevice
 from .loss import IDENTITY, LossCatcher, LossPoint, LossWatch
 from .optim.device import DeviceOptimizer
 from .program import Program
@@ -214,6 +215,8 @@ class TrainingEngine(Engine):
         if self.program.uses_half:
             modes += [half.HalfRounding()] if on_cpu else []  # type: ignore[no-untyped-call]
             modes.append(half.InputDtype())
+        if self.program.names_ipu:
+            modes.append(IpuDevice())
         if self._point.name != IDENTITY:
             modes.append(LossWatch(catcher))
         with contextlib.ExitStack() as stack:

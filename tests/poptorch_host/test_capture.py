@@ -149,6 +149,40 @@ def test_a_move_to_a_tensors_own_device_is_no_move(wrap: Wrap) -> None:
     torch.testing.assert_close(executor(torch.zeros(2, 4)), torch.ones(2, 4))
 
 
+IPU: List[Function] = [
+    lambda x: x + torch.ones(4, device="ipu"),
+    lambda x: x + torch.tensor([1.0], device=torch.device("ipu:0")),
+    lambda x: x.to("ipu") + 1,
+    lambda x: x.to("ipu", non_blocking=True) + 1,
+    lambda x: x.to("ipu", torch.float16).float() + 1,
+    lambda x: x.to(device="ipu", dtype=torch.float16).float() + 1,
+    lambda x: x + torch.ones_like(x, device="ipu"),
+    lambda x: x.ipu() + torch.arange(1, 2).ipu(),  # type: ignore[attr-defined]
+]
+
+
+@pytest.mark.parametrize("function", IPU)
+def test_the_device_may_be_named(wrap: Wrap, function: Function) -> None:
+    # 2.4: what runs on the device is on "ipu" already.
+    torch.testing.assert_close(wrap(function)(torch.zeros(2, 4)), torch.ones(2, 4))
+
+
+def test_the_device_may_be_named_in_training() -> None:
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(1))
+
+        def forward(self, x: Tensor) -> Tensor:
+            scale = torch.tensor([2.0], device="ipu")
+            return poptorch.identity_loss(x.to("ipu") * self.weight * scale, "sum")
+
+    model = Model()
+    optimizer = poptorch.optim.SGD(model.parameters(), lr=0.25)
+    assert poptorch.trainingModel(model, optimizer=optimizer)(torch.ones(1)).item() == 2.0
+    assert model.weight.item() == 0.5
+
+
 def test_a_detached_tensor_hands_out_the_same_device(wrap: Wrap) -> None:
     # Once refused: newer torch shows `detach` to the dispatcher, and its result went unnoticed.
     executor = wrap(lambda x: x + torch.ones(4, device=x.detach().float().device))
