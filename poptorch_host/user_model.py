@@ -19,7 +19,7 @@ from .clones import PLAIN_CLASS
 from .enums import CommGroupType, VariableRetrievalMode
 from .parameter_views import Group
 
-_WRAPPING = "_poptorch_wrapping"
+_WRAPPINGS = "_poptorch_wrappings"  # of a tensor: the executors that train it, the latest last
 
 
 class Wrapping:
@@ -40,16 +40,18 @@ class Wrapping:
             group: sets the groups of replicas that share a parameter.
 
         Raises:
-            RuntimeError: the model, or a parameter of it, is wrapped already.
+            RuntimeError: the model, or a module of it, is wrapped already.
             poptorch.Error: a parameter or buffer has a class of its own.
         """
         tensors = list(model.parameters()) + list(model.buffers())
-        if hasattr(type(model), PLAIN_CLASS) or wrappings_of(tensors):
+        if any(hasattr(type(module), PLAIN_CLASS) for module in model.modules()):
             raise RuntimeError(
                 "Model has already been wrapped in 'poptorch.trainingModel'. Call model.destroy()"
                 " on the model to unwrap before wrapping again."
             )
         _check_classes(model)
+        for earlier in wrappings_of(tensors):  # of other models that hold some of these tensors
+            earlier.pull()
         self.pull = pull
         self.destroy = destroy
         self.group = group
@@ -71,8 +73,9 @@ class Wrapping:
 
     def _dress(self) -> None:
         for tensor in self._tensors:
-            if type(tensor) not in _DRESSED:
-                setattr(tensor, _WRAPPING, self)
+            wrappings = tensor.__dict__.setdefault(_WRAPPINGS, [])
+            if self not in wrappings:
+                wrappings.append(self)
                 _dress(tensor)
 
     def unwrap(self) -> None:
@@ -82,8 +85,11 @@ class Wrapping:
         self._active = False
         self._model.__class__ = getattr(type(self._model), PLAIN_CLASS)
         for tensor in self._tensors:
-            _undress(tensor)
-            delattr(tensor, _WRAPPING)
+            wrappings = tensor.__dict__[_WRAPPINGS]
+            wrappings.remove(self)
+            if not wrappings:
+                _undress(tensor)
+                delattr(tensor, _WRAPPINGS)
 
 
 class PoptorchParameter(nn.Parameter):
@@ -102,7 +108,7 @@ class PoptorchParameter(nn.Parameter):
             shards: replicas in a group.
             variable_retrieval_mode: whether the host gets one value per group, or per replica.
         """
-        wrapping: Wrapping = self.__dict__[_WRAPPING]
+        wrapping: Wrapping = self.__dict__[_WRAPPINGS][-1]
         wrapping.group(self, comm_group_type, shards, variable_retrieval_mode)
 
     @classmethod
@@ -162,11 +168,11 @@ def is_dressed(tensor: torch.Tensor) -> bool:
 
 
 def wrappings_of(tensors: Sequence[torch.Tensor]) -> List[Wrapping]:
-    """The wrappings that hold any of these tensors, each once."""
+    """The wrappings that own any of these tensors, the latest of each tensor, each once."""
     found = []
     for tensor in tensors:
         if type(tensor) in _DRESSED:
-            wrapping = tensor.__dict__[_WRAPPING]
+            wrapping = tensor.__dict__[_WRAPPINGS][-1]
             if wrapping not in found:
                 found.append(wrapping)
     return found
@@ -235,13 +241,13 @@ def _tensors_in(values: Sequence[Any]) -> List[torch.Tensor]:
 
 def _check_classes(model: nn.Module) -> None:
     for name, tensor in model.named_parameters():
-        if type(tensor) is not nn.Parameter:
+        if type(tensor) not in (nn.Parameter, PoptorchParameter):
             raise createPoptorchError(
                 f"All parameters must be an instance of torch.nn.Parameter (Got {type(tensor)}"
                 f" for {name})"
             )
     for name, buffer in model.named_buffers():
-        if type(buffer) is not torch.Tensor:
+        if type(buffer) not in (torch.Tensor, PoptorchBuffer):
             raise createPoptorchError(
                 f"All buffers must be an instance of torch.Tensor (Got {type(buffer)} for {name})"
             )

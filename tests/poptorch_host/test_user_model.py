@@ -432,3 +432,37 @@ def test_a_destroyed_inference_executor_leaves_training_alone() -> None:
     assert type(model) is Network
     inference(x)  # and the other way round
     assert not training.isCompiled()
+
+
+class WithLoss(nn.Module):
+    """What training loops put around a model: a wrapper made anew for every executor."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return poptorch.identity_loss(self.model(x), "sum")
+
+
+def test_a_model_may_be_inside_several_that_are_trained() -> None:  # 1.7
+    model = nn.Linear(1, 1, bias=False)
+    nn.init.constant_(model.weight, 5.0)
+    x = torch.ones(1, 1)
+
+    def train_it() -> poptorch.PoplarExecutor:
+        wrapper = WithLoss(model)
+        return poptorch.trainingModel(wrapper, optimizer=optim.SGD(wrapper.parameters(), lr=1.0))
+
+    first = train_it()
+    first(x)
+    second = train_it()  # whose weights are those the first has trained
+    second(x)
+    assert model.weight.item() == 3.0
+    second.destroy()
+    first.copyWeightsToDevice()
+    first(x)
+    assert model.weight.item() == 2.0
+    first.destroy()
+    assert type(model.weight) is nn.Parameter
+    assert vars(model.weight) == {}
