@@ -154,11 +154,15 @@ class Recorder:
         outputs = self._infer(name, func, args, kwargs)
         written = tensors_in([outputs])
         self._check_outputs(name, read, written, arguments)
+        if views and id(read[0]) in self._pool_indices:
+            self._pool_indices.update(
+                {id(view): self._pool_indices[id(read[0])] for view in written}
+            )
         self._count(self._listed_name(name))
         namer = names.current()
         if namer is not None:
             namer.operator(name, args, written)
-        if self.resolver.active is not None or not is_view(func):
+        if self.resolver.active is not None or not views:
             self.stages.add(self._placement(), read, written, self.weights)
         return outputs
 

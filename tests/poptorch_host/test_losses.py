@@ -168,3 +168,39 @@ def test_a_loss_without_a_parameter_is_refused() -> None:
 
 def test_inference_needs_no_loss() -> None:
     assert poptorch.inferenceModel(Scale(lambda y: y.sum()))(ONES).item() == 8.0
+
+
+def test_ctc_loss_reads_its_lengths_from_tensors() -> None:  # 2.3
+    torch.manual_seed(0)
+    logs = torch.randn(6, 2, 4)
+    targets, lengths = torch.tensor([[1, 2], [3, 1]]), (torch.tensor([6, 5]), torch.tensor([2, 1]))
+
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = nn.Parameter(torch.tensor(1.5))
+
+        def forward(self, logs: Tensor, targets: Tensor, own: Tensor, wanted: Tensor) -> Tensor:
+            return F.ctc_loss(F.log_softmax(logs * self.scale, -1), targets, own, wanted)
+
+    model, expected = Model(), Model()
+    executor = poptorch.trainingModel(model, optimizer=torch.optim.SGD(model.parameters(), lr=1.0))
+    loss = executor(logs, targets, *lengths)
+    expected(logs, targets, *lengths).backward()
+    torch.testing.assert_close(loss, expected(logs, targets, *lengths).detach())
+    assert expected.scale.grad is not None
+    torch.testing.assert_close(model.scale.detach(), 1.5 - expected.scale.grad)
+
+
+def test_max_pool1d_trains() -> None:  # 3: autograd keeps its indices, which nobody reads
+    def function(y: Tensor) -> Tensor:
+        return poptorch.identity_loss(F.max_pool1d(y[None, None], 2), "sum")
+
+    assert train(function, torch.tensor([1.0, 2.0, 3.0, 4.0])) == 2.0 - 6.0
+
+    def reads_indices(y: Tensor) -> Tensor:
+        indices: Tensor = F.max_pool1d(y[None], 4, return_indices=True)[1]
+        return poptorch.identity_loss(y * indices, "sum")
+
+    with pytest.raises(poptorch.Error, match="the indices output is not supported"):
+        train(reads_indices, ONES)
