@@ -11,7 +11,7 @@ from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple, Union
 from .enums import AutoStage, Liveness
 
 StageLike = Union["Stage", str, Sequence[str]]
-PhaseLike = Union["Phase", "Stage", str, Sequence[Union["Stage", str]]]
+PhaseLike = Union["Phase", "Stage", str, Sequence[Union["Stage", str, "Phase"]]]
 
 
 class Stage:
@@ -191,11 +191,19 @@ class _PhasedExecution(ExecutionStrategy):
             elif isinstance(phase, (Stage, str)):
                 self._phases.append(Phase(phase))
             else:
-                self._phases.append(Phase(*phase))
+                self._extend(phase)
         for number, entry in enumerate(self._phases):
             self._enter(entry.stages, number)
         self._liveness = Liveness.AlwaysLive
         self._separate_backward = False
+
+    def _extend(self, listed: Sequence[Union[Stage, str, Phase]]) -> None:
+        """Take a list of phases, as the user guide writes them, or one of a phase's stages."""
+        phases = [one for one in listed if isinstance(one, Phase)]
+        stages = [one for one in listed if not isinstance(one, Phase)]
+        self._phases.extend(phases)
+        if stages or not phases:
+            self._phases.append(Phase(*stages))
 
     def phase(self, phase: int) -> Phase:
         """The phase with that number."""

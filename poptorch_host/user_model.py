@@ -52,7 +52,7 @@ class Wrapping:
         _check_classes(model)
         for earlier in wrappings_of(tensors):  # of other models that hold some of these tensors
             earlier.pull()
-        self.pull = pull
+        self.pull: Callable[[], object] = pull
         self.destroy = destroy
         self.group = group
         self.version = 0

@@ -117,6 +117,15 @@ def test_a_phase_is_one_stage_of_blocks_or_a_list_of_stages() -> None:
     assert [stage.ipu_id for stage in listed.ipus(3, 1).stages] == [3, 1]
 
 
+@pytest.mark.parametrize("kind", [poptorch.SerialPhasedExecution, poptorch.ParallelPhasedExecution])
+def test_phases_may_be_given_as_one_list(kind: Any) -> None:  # 1.5
+    phases = [poptorch.Phase(poptorch.Stage("A"), poptorch.Stage("B")), poptorch.Phase("C")]
+    strategy = kind(phases)
+    strategy.phase(0).ipus(0, 2)
+    assert [strategy.phase(number) for number in (0, 1)] == phases
+    assert strategy.stage("B").ipu_id == 2
+
+
 def test_strategies_tell_the_backend_their_mode() -> None:
     assert poptorch.PipelinedExecution("A").backendOptions()["execution_mode"] == 0
     assert poptorch.ShardedExecution("A").backendOptions()["execution_mode"] == 1
