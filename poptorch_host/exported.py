@@ -17,6 +17,7 @@ from typing import Any, ContextManager, Dict, List, Tuple
 
 import torch
 from torch import fx, nn
+from torch.utils._python_dispatch import _disable_current_modes
 
 from . import _state, half
 from .arguments import Arguments
@@ -80,6 +81,7 @@ def export(tree: nn.Module, program: Program, arguments: Arguments, *, training:
     flat = _Flat(copy, program, arguments, exporter, training)
     try:
         with contextlib.ExitStack() as stack:
+            stack.enter_context(_disable_current_modes())  # those of a run, half rounding above all
             for mode in (no_validation(), scripts_as_python(), functions_as_calls(exporter)):
                 stack.enter_context(mode)
             stack.enter_context(torch.inference_mode(False))

@@ -149,7 +149,8 @@ class Recorder:
             value = self._as_fake(arguments["values"])
             args, arguments = (*args[:2], value, *args[3:]), {**arguments, "values": value}
         read = tensors_in([*args, *kwargs.values()])
-        self._check_inputs(name, read, arguments, is_view=is_view(func))
+        views = is_view(func)
+        self._check_inputs(name, read, arguments, is_view=views)
         self.overlaps.read(read)
         outputs = self._infer(name, func, args, kwargs)
         written = tensors_in([outputs])

@@ -151,6 +151,7 @@ def poptorch_options(settings: InferenceSettings) -> poptorch.Options:
     options._Popart.setEngineOptions(engine)
     if settings.io_tiles:
         options.TensorLocations.numIOTiles(settings.io_tiles)
+        options.setExecutionStrategy(poptorch.ShardedExecution())  # a pipeline has no overlap
     if settings.connection is Connection.never:
         options.useOfflineIpuTarget(2)
     else:

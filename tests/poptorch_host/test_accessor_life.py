@@ -104,7 +104,8 @@ def main(how, strategy):
         raise RuntimeError("of the program")
     if how == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
-    if how == "interrupt":  # Ctrl-C reaches every process of a terminal
+    if how == "interrupt":  # Ctrl-C reaches every process of a terminal; a shell's jobs ignore it
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
             os.killpg(os.getpgid(0), signal.SIGINT)
             signal.pause()

@@ -292,3 +292,26 @@ def test_a_block_that_torchs_checkpoint_runs_again_draws_the_same_numbers() -> N
     executor.destroy()
     # y is 2 w^2 where it was kept, so the gradient is 4 there and 0 elsewhere
     torch.testing.assert_close(model.weight.detach(), 1 - 2 * y)
+
+
+@needs_export
+def test_a_half_model_with_batch_norm_recomputes(configure: Configure) -> None:
+    # The graph was made inside the modes that round a run to half, and never got ready.
+    class Half(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU())
+
+        def forward(self, images: Tensor) -> Tensor:
+            features: Tensor = poptorch.recomputationCheckpoint(self.layers(images))
+            return poptorch.identity_loss(features.float(), "mean")
+
+    def losses() -> List[float]:
+        torch.manual_seed(0)
+        model = Half().half().train()
+        executor = poptorch.trainingModel(model, None, torch.optim.SGD(model.parameters(), lr=0.1))
+        return [float(executor(torch.ones(2, 1, 8, 8).half())) for _ in range(3)]
+
+    recomputed = losses()
+    configure(recompute="never")
+    assert recomputed == losses()

@@ -16,7 +16,7 @@ from detectors.experiment.lightning_accelerator import IPUAccelerator
 from detectors.experiment.lightning_module import DetectionModule
 from detectors.experiment.lightning_strategy import PopTorchStrategy
 from poplar_ops.runtime import IS_HOST, poptorch
-from poptorch_host.training import TrainingExecutor
+from poptorch_host.training_engine import TrainingEngine
 
 Build = Callable[..., Any]
 # torch 2.0.1 warns of its own reading
@@ -112,13 +112,13 @@ def test_weights_stay_on_the_device_until_somebody_asks(
     run: Build, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copies = []
-    original = TrainingExecutor.copyWeightsToHost
+    original = TrainingEngine.download
 
-    def counted(executor: TrainingExecutor) -> None:
-        copies.append(executor)
-        original(executor)
+    def counted(engine: TrainingEngine, weights: Dict[str, torch.Tensor]) -> None:
+        copies.append(engine)
+        original(engine, weights)
 
-    monkeypatch.setattr(TrainingExecutor, "copyWeightsToHost", counted)
+    monkeypatch.setattr(TrainingEngine, "download", counted)
     run("poptorch", steps=4, validate_every=10)
     assert len(copies) == 1  # at the end
     run("poptorch", steps=4, validate_every=2)
