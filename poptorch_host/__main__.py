@@ -2,7 +2,8 @@
 poptorch`.
 
 The program runs unmodified, as `__main__`, with its own `sys.argv`; `poptorch`, `popdist` and
-`popart` are this package's in its process and in those it starts.
+`popart` are this package's in its process and in those it starts, and so is `horovod` where it is
+not installed.
 """
 
 from __future__ import annotations

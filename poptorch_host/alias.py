@@ -1,7 +1,7 @@
 """Let `import poptorch` mean this package, on request: in this process and in those it starts.
 
-`popdist` and `popart` likewise. Nothing here runs on import of the package: `python -m
-poptorch_host` asks for it.
+`popdist` and `popart` likewise, and `horovod` where it is not installed. Nothing here runs on
+import of the package: `python -m poptorch_host` asks for it.
 
 A process that this one starts finds the names through the folder `shims`, which stands on its
 `sys.path`: multiprocessing hands the parent's path to spawned and forkserver children, and
@@ -25,8 +25,10 @@ NAMES: Dict[str, str] = {
     "poptorch": _PACKAGE,
     "popdist": f"{_PACKAGE}.popdist",
     "popart": f"{_PACKAGE}.popart",
+    "horovod": f"{_PACKAGE}.horovod",
 }
 """What a PopTorch program imports, and what of this package it gets."""
+_ONLY_IF_ABSENT = ("horovod",)  # no part of PopTorch: an installed one has more
 _SHIMS = str(Path(__file__).resolve().parent / "shims")
 _ROOT = str(Path(__file__).resolve().parents[1])
 
@@ -41,7 +43,12 @@ class _Finder(importlib.abc.MetaPathFinder):
         target: Optional[ModuleType] = None,
     ) -> Optional[importlib.machinery.ModuleSpec]:
         name, _, rest = fullname.partition(".")
-        if name not in NAMES or (rest and importlib.util.find_spec(_real_name(fullname)) is None):
+        if name not in NAMES:
+            return None
+        installed = _installed(name)
+        if installed is not None:
+            return None if rest else installed
+        if rest and importlib.util.find_spec(_real_name(fullname)) is None:
             return None
         return importlib.machinery.ModuleSpec(fullname, _Loader(), is_package=not rest)
 
@@ -66,7 +73,7 @@ def install() -> None:
     """
     for name, real in NAMES.items():
         present = sys.modules.get(name)
-        if present is not None and present.__name__ != real:
+        if present is not None and present.__name__ != real and name not in _ONLY_IF_ABSENT:
             raise RuntimeError(
                 f"{name} is already imported from {getattr(present, '__file__', '?')}:"
                 " start the program with `python -m poptorch_host`"
@@ -89,7 +96,11 @@ def share_with_children() -> None:
 def take_over(name: str) -> None:
     """Put the real module in the place of a shim that is being imported."""
     _find_here()
-    sys.modules[name] = _real_module(name)
+    if _installed(name) is None:
+        sys.modules[name] = _real_module(name)
+    else:
+        del sys.modules[name]
+        importlib.import_module(name)
 
 
 def _real_module(name: str) -> ModuleType:
@@ -97,6 +108,19 @@ def _real_module(name: str) -> ModuleType:
     if name == "poptorch":
         importlib.import_module(f"{_PACKAGE}.torch_ops").define()
     return module
+
+
+def _installed(name: str) -> Optional[importlib.machinery.ModuleSpec]:
+    """Where a library is that goes before this package's part of it."""
+    if name not in _ONLY_IF_ABSENT:
+        return None
+    folders = [folder for folder in sys.path if folder != _SHIMS]
+    for finder in sys.meta_path:
+        if not isinstance(finder, _Finder) and hasattr(finder, "find_spec"):
+            spec = finder.find_spec(name, folders)
+            if spec is not None:
+                return spec
+    return None
 
 
 def _find_here() -> None:

@@ -16,6 +16,7 @@ _UNIFORM = "POPDIST_UNIFORM_REPLICAS_PER_INSTANCE"
 _SIZES = ("OMPI_COMM_WORLD_SIZE", "WORLD_SIZE")
 _RANKS = ("OMPI_COMM_WORLD_RANK", "RANK")
 _LOCAL_RANKS = ("POPDIST_LOCAL_INSTANCE_INDEX", "OMPI_COMM_WORLD_LOCAL_RANK", "LOCAL_RANK")
+_LOCAL_SIZES = ("OMPI_COMM_WORLD_LOCAL_SIZE", "LOCAL_WORLD_SIZE")
 
 
 def isPopdistEnvSet() -> bool:
@@ -46,6 +47,11 @@ def getInstanceIndex() -> int:
 def getLocalInstanceIndex() -> int:
     """This process among those of its machine; 0 without a launcher."""
     return _first(*_LOCAL_RANKS) or 0
+
+
+def count_local_instances() -> int:
+    """Processes of this machine; all of them where the launcher does not say."""
+    return _first(*_LOCAL_SIZES) or getNumInstances()
 
 
 def getNumLocalReplicas() -> int:

@@ -17,10 +17,11 @@ import sys
 import torch
 
 def names(_=None):
+    import horovod.torch
     import popart
     import popdist.poptorch
     import poptorch.optim
-    return [poptorch.__name__, popdist.__name__, popart.__name__]
+    return [poptorch.__name__, popdist.__name__, popart.__name__, horovod.torch.__name__]
 
 class Items(torch.utils.data.Dataset):
     def __len__(self):
@@ -39,7 +40,7 @@ if __name__ == "__main__":
         Items(), batch_size=None, num_workers=1, multiprocessing_context="spawn"
     )
     assert list(loader) == [expected]
-    code = "import poptorch, popdist, popart; print(poptorch.__name__)"
+    code = "import poptorch, popdist, popart, horovod.torch; print(poptorch.__name__)"
     assert subprocess.check_output([sys.executable, "-c", code], cwd="/", text=True) == (
         "poptorch_host\\n"
     )
@@ -82,7 +83,8 @@ def test_children_of_every_kind_resolve_the_same_modules(repository: Path, tmp_p
         env=environment(repository),
         text=True,
     )
-    assert out == "['poptorch_host', 'poptorch_host.popdist', 'poptorch_host.popart']\n"
+    modules = ["", ".popdist", ".popart", ".horovod.torch"]
+    assert out == f"{[f'poptorch_host{module}' for module in modules]}\n"
 
 
 def test_children_find_a_package_that_only_the_working_directory_holds(
