@@ -14,7 +14,7 @@ from torch.overrides import TorchFunctionMode
 from . import half, ipu_device, limits, loss, operators
 from ._logging import logger
 from .operators import Use
-from .provenance import user_line
+from .provenance import in_a_distribution, user_line
 from .recorder import Recorder
 from .refusals import host_read, refusal
 from .tensor_text import unavailable
@@ -128,7 +128,7 @@ class FunctionWatch(TorchFunctionMode):
                     name,
                     user_line(),
                 )
-        elif id(device) not in self._recorder.devices:
+        elif id(device) not in self._recorder.devices and not in_a_distribution():
             raise refusal(
                 f"Expected an IPU tensor but got tensor(device={device}, ...) from torch.{name}:"
                 " leave `device` out, or take it from an input (`device=x.device`)"

@@ -54,6 +54,21 @@ def user_line() -> str:
     return "<unknown>:0"
 
 
+def in_a_distribution() -> bool:
+    """Whether the user's code called torch.distributions, which is what runs now.
+
+    Its parameters may be tensors of the host, made before `forward`.
+    """
+    frame = sys._getframe(1)
+    while frame is not None and _is_library(frame.f_code.co_filename):
+        if str(frame.f_globals.get("__name__")).startswith("torch.distributions."):
+            return True
+        if frame.f_back is None:
+            break
+        frame = frame.f_back
+    return False
+
+
 def line_that_raised(error: BaseException) -> str:
     """`file:line` of the user's code that an exception came through last, "" if through none."""
     found = ""

@@ -28,7 +28,7 @@ from .loss import LossFinder
 from .operands import is_view, tensors_in, without_number
 from .operators import Use
 from .overlap import OverlapRecord
-from .provenance import user_line
+from .provenance import in_a_distribution, user_line
 from .refusals import check_dtype, check_not_empty, host_read, refusal
 from .stage_resolver import Placement, StageResolver
 from .stages import StageRecorder
@@ -149,6 +149,9 @@ class Recorder:
             value = self._as_fake(arguments["values"])
             args, arguments = (*args[:2], value, *args[3:]), {**arguments, "values": value}
         read = tensors_in([*args, *kwargs.values()])
+        if any(type(value) is torch.Tensor for value in read) and in_a_distribution():
+            args = tuple(self._as_fake(a) if isinstance(a, torch.Tensor) else a for a in args)
+            read, arguments = tensors_in([*args, *kwargs.values()]), _by_name(func, args, kwargs)
         views = is_view(func)
         self._check_inputs(name, read, arguments, is_view=views)
         self.overlaps.read(read)

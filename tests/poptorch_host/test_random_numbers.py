@@ -111,3 +111,20 @@ def test_micro_batches_and_replicas_draw_numbers_of_their_own() -> None:
     chosen = options(randomSeed=2, deviceIterations=2, replicationFactor=2)
     result = poptorch.inferenceModel(nn.Dropout(0.5), chosen)(torch.ones(4, 64))
     assert len({tuple(row) for row in result.tolist()}) == 4
+
+
+# Section 4: a distribution that public CNN programs make before training samples in forward
+def test_a_distribution_of_the_host_draws_anew_in_each_micro_batch(
+    options: poptorch.Options,
+) -> None:
+    uniform = torch.distributions.Uniform(2.0, 3.0)
+
+    class Mixed(torch.nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            share = torch.where(torch.rand(()) < 0.0, torch.tensor(1.0), uniform.sample())
+            return x * share
+
+    model = poptorch.inferenceModel(Mixed(), options.deviceIterations(4))
+    drawn = model(torch.ones(4))
+    assert ((drawn >= 2) & (drawn < 3)).all()
+    assert len(set(drawn.tolist())) == 4
