@@ -57,6 +57,9 @@ _DEFAULT_MODES = (OutputMode.All, OutputMode.Final)
 """What an executor picks where the program did not."""
 
 
+_OWN = "a value of the program's own, as popdist keeps ipus_per_replica; no executor reads it"
+
+
 @dataclass(frozen=True)
 class Effects:
     """Options that a program changed, by what a host does with them."""
@@ -107,7 +110,7 @@ def effects_of(options: Options) -> Effects:
         elif accessor in REFUSED:
             honoured[accessor] = "agrees with the other options"
         else:
-            ignored[accessor] = IGNORED.get(accessor, IGNORED[general])
+            ignored[accessor] = IGNORED.get(accessor, IGNORED.get(general, _OWN))
     return Effects(honoured, ignored, variables())
 
 

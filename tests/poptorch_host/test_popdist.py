@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Dict
 
 import pytest
+import torch
 
 import poptorch_host as poptorch
 from poptorch_host import popdist
+from poptorch_host.options.effects import effects_of
 
 LAUNCHERS = ("POPDIST_", "OMPI_COMM_WORLD_", "WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_")
 POPRUN = {
@@ -83,6 +85,16 @@ def test_options_are_those_of_the_instance(launcher: pytest.MonkeyPatch) -> None
     assert isinstance(copied, popdist.poptorch.Options)
     assert (copied.ipus_per_replica, options.device_iterations) == (4, 1)
     assert popdist.poptorch.Options().ipus_per_replica == 4
+
+
+def test_an_executor_takes_the_options_of_an_instance(launcher: pytest.MonkeyPatch) -> None:
+    options = popdist.poptorch.Options(ipus_per_replica=2)
+    options.createOrSet(another=3)
+    executor = poptorch.inferenceModel(torch.nn.ReLU(), options)
+    assert executor(torch.tensor([-1.0, 2.0])).tolist() == [0.0, 2.0]
+    ignored = effects_of(options).ignored
+    assert set(ignored) == {"ipus_per_replica", "another"}
+    assert all("no executor reads it" in reason for reason in ignored.values())
 
 
 def test_another_number_of_ipus_is_refused(launcher: pytest.MonkeyPatch) -> None:
