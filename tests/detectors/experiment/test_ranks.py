@@ -28,7 +28,7 @@ def on(size: int, *words: str, schedule: str = "auto", rank: int = 0) -> Ranks:
 @pytest.fixture(autouse=True)
 def launched(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "4")
-    monkeypatch.setattr(poptorch.ranks, "check_pipelining", lambda: None)
+    monkeypatch.setattr(poptorch.host, "check_pipelining", lambda: None)
 
 
 @pytest.mark.parametrize(
