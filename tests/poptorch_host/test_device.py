@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import Callable, List
+from typing import List
 
 import pytest
 import torch
 from torch import nn
 
 import poptorch_host as poptorch
-
-Wrap = Callable[..., poptorch.PoplarExecutor]
 
 
 def options(**values: int) -> poptorch.Options:

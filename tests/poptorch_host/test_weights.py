@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 import poptorch_host as poptorch
-
-Wrap = Callable[..., poptorch.PoplarExecutor]
 
 
 def options(**values: int) -> poptorch.Options:
