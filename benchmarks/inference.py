@@ -18,13 +18,13 @@ import contextlib
 import json
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List
+from typing import Any, Callable, ContextManager, Dict, List
 
 import torch
+from contenders import started
 from torch import Tensor
 
 OURS = "ours"
@@ -140,39 +140,13 @@ def serve(options: argparse.Namespace) -> None:
             answers.write(json.dumps({"seconds": seconds, "scores": scores[:TOP].tolist()}) + "\n")
 
 
-@contextlib.contextmanager
-def contender(name: str, options: argparse.Namespace, weights: Path) -> Iterator[Callable[[], Any]]:
-    """Start a contender; yields a function that makes it run once and returns its answer."""
+def contender(
+    name: str, options: argparse.Namespace, weights: Path
+) -> ContextManager[Callable[[], Any]]:
+    """Start a contender; see `contenders.started`."""
     words = [sys.executable, __file__, options.model, "--serve", name, "--weights", str(weights)]
     words += ["--batch", str(options.batch), "--threads", str(options.threads)]
-    root = str(Path(__file__).resolve().parents[1])
-    path = os.pathsep.join([root, os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
-    process = subprocess.Popen(
-        words,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "OMP_WAIT_POLICY": "PASSIVE", "PYTHONPATH": path},
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
-    requests, answers = process.stdin, process.stdout
-
-    def ask() -> Any:
-        requests.write("go\n")
-        requests.flush()
-        answer = answers.readline()
-        if not answer:
-            raise RuntimeError(f"{name} ended with exit code {process.wait()}; its words are above")
-        return json.loads(answer)
-
-    try:
-        yield ask
-    finally:
-        with contextlib.suppress(BrokenPipeError):
-            requests.close()
-        answers.close()
-        process.wait()
+    return started(name, words)
 
 
 def compare(options: argparse.Namespace) -> Dict[str, Any]:

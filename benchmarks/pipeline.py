@@ -19,7 +19,6 @@ import json
 import os
 import resource
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -29,7 +28,6 @@ from typing import (
     Callable,
     ContextManager,
     Dict,
-    Iterator,
     List,
     NamedTuple,
     Optional,
@@ -39,6 +37,7 @@ from typing import (
 )
 
 import torch
+from contenders import started
 from torch import Tensor, nn
 
 SCHEDULES = ("gpipe", "1f1b")
@@ -278,8 +277,9 @@ def serve(options: argparse.Namespace) -> None:
     )
 
 
-@contextlib.contextmanager
-def contender(what: str, ranks: int, options: argparse.Namespace) -> Iterator[Callable[[], Any]]:
+def contender(
+    what: str, ranks: int, options: argparse.Namespace
+) -> ContextManager[Callable[[], Any]]:
     """Start one process or several ranks; yields a function that runs one step of theirs."""
     words = [sys.executable]
     if ranks > 1:
@@ -288,32 +288,7 @@ def contender(what: str, ranks: int, options: argparse.Namespace) -> Iterator[Ca
     words += ["--rounds", str(options.rounds), "--folder", options.folder]
     words += ["--forward", str(options.forward), "--backward", str(options.backward)]
     words += ["--recipe", options.recipe, "--split", *options.split]
-    root = str(Path(__file__).resolve().parents[1])
-    path = os.pathsep.join([root, os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
-    environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE", "PYTHONPATH": path}
-    environment["OMP_NUM_THREADS"] = "1" if ranks > 1 else "2"
-    process = subprocess.Popen(
-        words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
-    requests, answers = process.stdin, process.stdout
-
-    def ask() -> Any:
-        requests.write("go\n")
-        requests.flush()
-        answer = answers.readline()
-        if not answer:
-            raise RuntimeError(f"{what}: exit code {process.wait()}; its words are above")
-        return json.loads(answer)
-
-    try:
-        yield ask
-    finally:
-        with contextlib.suppress(BrokenPipeError):
-            requests.close()
-        process.wait()
-        answers.close()
+    return started(what, words, {"OMP_NUM_THREADS": "1" if ranks > 1 else "2"})
 
 
 def compare_schedules(options: argparse.Namespace) -> List[Dict[str, Any]]:
