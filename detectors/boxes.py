@@ -20,6 +20,7 @@ __all__ = [
     "clip_boxes",
     "decode_boxes",
     "encode_boxes",
+    "encode_where",
 ]
 
 SCALE_CLAMP = math.log(1000 / 16)  # a 16 px box may grow to 1000 px, no further
@@ -104,3 +105,19 @@ def encode_boxes(boxes: Tensor, anchors: Tensor) -> Tensor:
     size = boxes[..., 2:] - boxes[..., :2]
     shift = (boxes[..., :2] + boxes[..., 2:] - anchors[..., :2] - anchors[..., 2:]) / 2
     return torch.cat([shift / anchor_size, (size / anchor_size).log()], dim=-1)
+
+
+def encode_where(positive: Tensor, boxes: Tensor, anchors: Tensor) -> Tensor:
+    """`encode_boxes` of positive rows, 0 elsewhere: padding has no size to divide by.
+
+    Args:
+        positive: (..., N) bool.
+        boxes: (..., N, 4) xyxy pixels, with area where positive.
+        anchors: (..., N, 4) xyxy pixels, with area where positive.
+
+    Returns:
+        (..., N, 4), (dx, dy, dw, dh).
+    """
+    unit = torch.cat([torch.zeros_like(boxes[..., :2]), torch.ones_like(boxes[..., 2:])], dim=-1)
+    chosen = positive[..., None]
+    return encode_boxes(torch.where(chosen, boxes, unit), torch.where(chosen, anchors, unit))

@@ -19,11 +19,13 @@ __all__ = [
     "build_activation",
     "Conv2dSame",
     "ConvNorm",
+    "FixedBatchNorm2d",
     "Float32Buffers",
     "FrozenBatchNorm2d",
     "Normalise",
     "SeparableConv2d",
     "batch_norm",
+    "freeze",
     "max_pool_same",
     "require_size",
 ]
@@ -153,6 +155,36 @@ class FrozenBatchNorm2d(Float32Buffers):
         scale = self.weight * (self.running_var + self.eps).rsqrt()  # (C,)
         shift = self.bias - self.running_mean * scale
         return torch.addcmul(shift.to(x.dtype).view(-1, 1, 1), x, scale.to(x.dtype).view(-1, 1, 1))
+
+
+class FixedBatchNorm2d(nn.BatchNorm2d):
+    """Batch norm that keeps its statistics, also in training mode.
+
+    Unlike `FrozenBatchNorm2d` it is an `nn.BatchNorm2d` to whoever folds or loads it.
+    """
+
+    def train(self, mode: bool = True) -> FixedBatchNorm2d:
+        """Training mode is evaluation mode."""
+        super().train(False)
+        return self
+
+
+def freeze(module: nn.Module, *, norms_only: bool = False) -> None:
+    """Keep a module as it is in training: parameters without gradient, batch norms fixed.
+
+    Args:
+        module: changed in place; no batch norm itself.
+        norms_only: the batch norms alone; everything else is trained.
+    """
+    for child in list(module.modules()):
+        for name, norm in child.named_children():
+            if type(norm) is nn.BatchNorm2d:
+                fixed = FixedBatchNorm2d(norm.num_features, norm.eps, norm.momentum).eval()
+                fixed.load_state_dict(norm.state_dict())
+                fixed.requires_grad_(False)
+                child._modules[name] = fixed
+    if not norms_only:
+        module.requires_grad_(False)
 
 
 def require_size(images: Tensor, image_size: Tuple[int, int], name: str) -> None:

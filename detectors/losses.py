@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["binary_cross_entropy", "cross_entropy", "smooth_l1"]
+__all__ = ["binary_cross_entropy", "cross_entropy", "focal", "huber", "smooth_l1"]
 
 
 def sum_over(losses: Tensor, valid: Tensor) -> Tensor:
@@ -38,6 +38,66 @@ def smooth_l1(values: Tensor, targets: Tensor, valid: Tensor, beta: float) -> Te
     else:
         losses = F.l1_loss(values, targets, reduction="none")
     return sum_over(losses.sum(dim=-1), valid)
+
+
+def huber(values: Tensor, targets: Tensor, valid: Tensor, delta: float) -> Tensor:
+    """d**2 / 2 for |d| < delta, else delta |d| - delta**2 / 2, where d = values - targets.
+
+    EfficientDet's box loss (automl); `delta` times `smooth_l1` with beta = delta.
+
+    Args:
+        values: (..., 4).
+        targets: (..., 4), finite in every row.
+        valid: (...) bool.
+        delta: over 0.
+
+    Returns:
+        () sum over valid rows and their 4 values.
+    """
+    return smooth_l1(values, targets, valid, delta) * delta
+
+
+def focal(
+    logits: Tensor,
+    labels: Tensor,
+    positive: Tensor,
+    valid: Tensor,
+    *,
+    alpha: float,
+    gamma: float,
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    """Focal loss of independent classes (arXiv:1708.02002, eq. 5), as automl smooths it.
+
+    With p = sigmoid(logit) and cross-entropies against smoothed targets t, a class that is the
+    row's own costs alpha (1 - p)**gamma CE(p, t), any other (1 - alpha) p**gamma CE(p, t): the
+    factors before the cross-entropy know nothing of the smoothing.
+
+    Args:
+        logits: (..., C).
+        labels: (...) integers, 0..C-1 where positive.
+        positive: (...) bool; other rows have no class of their own.
+        valid: (...) bool; includes every positive row.
+        alpha: weight of own classes, 0..1.
+        gamma: how much what is known already counts less.
+        label_smoothing: s; targets are s / 2 and 1 - s / 2.
+
+    Returns:
+        () sum over valid rows and their classes.
+    """
+    logits = logits.float()
+    off = label_smoothing / 2
+
+    def others(x: Tensor) -> Tensor:
+        return (1 - alpha) * (gamma * F.logsigmoid(x)).exp() * (F.softplus(x) - off * x)
+
+    def own(x: Tensor) -> Tensor:
+        return alpha * (gamma * F.logsigmoid(-x)).exp() * (F.softplus(-x) + off * x)
+
+    background = sum_over(others(logits).sum(dim=-1), valid)
+    label = torch.where(positive, labels, torch.zeros_like(labels)).long()
+    mine = logits.gather(-1, label[..., None])[..., 0]
+    return background + sum_over(own(mine) - others(mine), positive)
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, valid: Tensor) -> Tensor:

@@ -38,6 +38,8 @@ class MatchConfig:
     """Background below this IoU; ignored in between."""
     low_quality: bool = False
     """The best anchors of each box are positive whatever their IoU."""
+    force: bool = False
+    """The best anchor of each box, the first of equals, is positive and belongs to that box."""
     ignore: float = 0.5
     """Background with this share of its area inside one region to ignore is ignored."""
 
@@ -61,7 +63,8 @@ def match_boxes(
     """Match anchors with boxes by IoU (Faster R-CNN, arXiv:1506.01497, sec. 3.1.2).
 
     A low-quality match needs an overlap, and takes the box that overlaps the anchor most, as
-    detectron2's does, not the box whose best anchor it is.
+    detectron2's does, not the box whose best anchor it is. A forced one takes that box, the first
+    of several, whatever else overlaps the anchor: automl's `force_match_for_each_row`.
 
     Args:
         anchors: (N, 4), or (B, N, 4) where each image has its own.
@@ -88,6 +91,13 @@ def match_boxes(
     if config.low_quality:
         best_of_box = iou.amax(dim=1, keepdim=True)  # (B, 1, G)
         positive = positive | ((iou == best_of_box) & (best_of_box > 0)).any(dim=-1)
+    if config.force:
+        own = iou.argmax(dim=1, keepdim=True)  # (B, 1, G), each box's anchor
+        place = torch.arange(iou.shape[1], dtype=own.dtype, device=iou.device)[:, None]  # (N, 1)
+        forced = (place == own) & (iou > 0)  # (B, N, G)
+        is_forced = forced.any(dim=-1)
+        index = torch.where(is_forced, forced.int().argmax(dim=-1), index)
+        positive = positive | is_forced
     negative = (best < config.negative) & (covered.amax(dim=-1) < config.ignore)
     if allowed is not None:
         positive, negative = positive & allowed, negative & allowed

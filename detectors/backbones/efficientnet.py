@@ -7,7 +7,7 @@ classifier is not built.
 from __future__ import annotations
 
 import math
-from typing import Dict, List, NamedTuple, Tuple
+from typing import Dict, List, NamedTuple, Optional, Tuple
 
 from torch import Tensor, nn
 
@@ -114,10 +114,33 @@ class InvertedResidual(nn.Module):
         self.project = ConvNorm(inside, out_channels, 1)
         self.is_residual = stride == 1 and in_channels == out_channels
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, in, H, W) -> (B, out, ceil(H / stride), ceil(W / stride))."""
+    def forward(self, x: Tensor, kept: Optional[Tensor] = None) -> Tensor:
+        """One block.
+
+        Args:
+            x: (B, in, H, W).
+            kept: (B,), what the residual branch of each image is multiplied by; None = 1.
+
+        Returns:
+            (B, out, ceil(H / stride), ceil(W / stride)).
+        """
         out: Tensor = self.project(self.squeeze(self.depthwise(self.expand(x))))
-        return out + x if self.is_residual else out
+        if not self.is_residual:
+            return out
+        if kept is not None:
+            out = out * kept.to(out.dtype).view(-1, 1, 1, 1)
+        return out + x
+
+
+class BlockStage(nn.Sequential):
+    """Blocks of one stage, one after the other."""
+
+    def forward(self, input: Tensor, kept: Optional[Tensor] = None) -> Tensor:
+        """As the blocks'; `kept` is (B, blocks)."""
+        x = input
+        for number, block in enumerate(self):
+            x = block(x, None if kept is None else kept[:, number])
+        return x
 
 
 class EfficientNet(nn.Module):
@@ -137,7 +160,8 @@ class EfficientNet(nn.Module):
                 stride = stage.stride if repeat == 0 else 1
                 blocks.append(InvertedResidual(channels, out_channels, stage, stride, lite))
                 channels = out_channels
-            self.stages.append(nn.Sequential(*blocks))
+            self.stages.append(BlockStage(*blocks))
+        self.num_blocks = sum(stage_repeats(name))
         self.taps = tuple(TAPS[level] for level in range(min_level, 6))
         self.channels = tuple(round_channels(STAGES[tap].channels, width) for tap in self.taps)
         self.reset_parameters()
@@ -151,19 +175,24 @@ class EfficientNet(nn.Module):
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
 
-    def forward(self, images: Tensor) -> List[Tensor]:
+    def forward(self, images: Tensor, kept: Optional[Tensor] = None) -> List[Tensor]:
         """Feature maps, fine to coarse.
 
         Args:
             images: (B, 3, H, W), normalised.
+            kept: (B, `num_blocks`), what each block's residual branch is multiplied by: 0 where it
+                is dropped (`detectors.stochastic_depth`); None = 1.
 
         Returns:
             One (B, channels, ceil(H / 2**l), ceil(W / 2**l)) for each level.
         """
         features: List[Tensor] = []
         x = self.stem(images)
+        first = 0
         for index, stage in enumerate(self.stages):
-            x = stage(x)
+            last = first + len(stage)  # type: ignore[arg-type]  # a BlockStage
+            x = stage(x, None if kept is None else kept[:, first:last])
+            first = last
             if index in self.taps:
                 features.append(x)
         return features

@@ -2,13 +2,41 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Dict, Tuple
 
-__all__ = ["CONFIGS", "EfficientDetConfig"]
+__all__ = ["CONFIGS", "EfficientDetConfig", "LossConfig"]
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
+SURVIVAL = 0.8  # of automl's EfficientNets but the smallest
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Of training; the defaults are automl's."""
+
+    alpha: float = 0.25
+    """Focal loss: weight of an anchor's own class; others have 1 - alpha."""
+    gamma: float = 1.5
+    """Focal loss: how much less counts what is known already."""
+    label_smoothing: float = 0.0
+    """Targets are s / 2 and 1 - s / 2."""
+    delta: float = 0.1
+    """Huber loss: linear beyond this difference of deltas."""
+    box_weight: float = 50.0
+    """The box loss times this."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.alpha <= 1:
+            raise ValueError(f"loss.alpha must be 0..1, got {self.alpha}")
+        if not 0 <= self.label_smoothing < 1:
+            raise ValueError(f"loss.label_smoothing must be 0 <= s < 1, got {self.label_smoothing}")
+        if self.gamma < 0 or self.delta <= 0 or self.box_weight < 0:
+            raise ValueError(
+                "loss.gamma and loss.box_weight must be 0 or more and loss.delta over 0, got"
+                f" {self.gamma}, {self.box_weight} and {self.delta}"
+            )
 
 
 @dataclass(frozen=True)
@@ -47,6 +75,14 @@ class EfficientDetConfig:
     """Subtracted from RGB values 0..255."""
     std: Tuple[float, float, float] = IMAGENET_STD
     """What the difference is divided by."""
+    loss: LossConfig = field(default_factory=LossConfig)
+    """Of training."""
+    survival: float = 1.0
+    """Stochastic depth in training: probability that the deepest block is not left out."""
+    norm: str = "batch"
+    """Batch norms in training: `batch`, or `frozen` as they are."""
+    frozen: Tuple[str, ...] = ()
+    """Modules of the network that are not trained, such as `backbone`."""
 
     def __post_init__(self) -> None:
         if min(self.image_size) < 1:
@@ -66,6 +102,12 @@ class EfficientDetConfig:
                 f"levels must include the backbone's last, 5, and start at 1 or later,"
                 f" got {self.min_level}..{self.max_level}"
             )
+        if not 0 < self.survival <= 1:
+            raise ValueError(f"survival must be over 0, up to 1, got {self.survival}")
+        if self.survival < 1 and self.backbone.startswith("timm:"):
+            raise ValueError(f"stochastic depth is not for {self.backbone}: set survival to 1")
+        if self.norm not in ("batch", "frozen"):
+            raise ValueError(f"norm must be batch or frozen, got '{self.norm}'")
         if min(self.std) <= 0:
             raise ValueError(f"std must be positive, got {self.std}")
 
@@ -101,6 +143,7 @@ def _standard(
         fusion,
         anchor_scale,
         max_level=max_level,
+        survival=1.0 if backbone in ("b0", "lite0") else SURVIVAL,
     )
 
 

@@ -6,7 +6,7 @@ B images of H x W pixels, K candidates, D detections. Boxes are xyxy pixels of t
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import List, NoReturn, Tuple, Union
+from typing import List, Tuple, Union
 
 from torch import Tensor, nn
 
@@ -14,7 +14,7 @@ from detectors.anchors import ASPECTS, pyramid_anchors
 from detectors.layers import Normalise, require_size
 from detectors.models.efficientdet.config import EfficientDetConfig
 from detectors.models.efficientdet.network import EfficientDetNetwork, build_network
-from detectors.models.efficientdet.training import for_training
+from detectors.models.efficientdet.training import EfficientDetTraining
 from detectors.postprocess import Candidates, Detections, Postprocess, PostprocessConfig
 
 __all__ = ["EfficientDet", "build_efficientdet"]
@@ -125,13 +125,21 @@ class EfficientDet(nn.Module):
         out: Detections = self.postprocess(*self.predict(images))
         return out
 
-    def for_training(self) -> NoReturn:
-        """The training module on the same parameters; not part of this version.
+    def for_training(self) -> EfficientDetTraining:
+        """A training module, in training mode, on the same parameters.
+
+        The network has one mode: call `.eval()` on this module again before it is used.
 
         Raises:
-            NotImplementedError: always.
+            ValueError: the model is folded.
         """
-        for_training(type(self).__name__)
+        if not any(isinstance(module, nn.BatchNorm2d) for module in self.network.modules()):
+            raise ValueError(f"{self.config.name} is folded: it detects, and cannot be trained")
+        training = EfficientDetTraining(self.config, self.network, self.postprocess.anchors())
+        parameter = next(self.network.parameters())
+        training.normalise.to(parameter.device, parameter.dtype)
+        training.anchors.to(parameter.device)
+        return training.train()
 
 
 def build_efficientdet(

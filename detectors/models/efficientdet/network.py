@@ -5,11 +5,12 @@ B images, N_l anchors of level l, C classes. It knows no loss, no anchor box and
 
 from __future__ import annotations
 
-from typing import List, Tuple
+from typing import List, Optional, Tuple
 
 from torch import Tensor, nn
 
 from detectors.backbones.efficientnet import MULTIPLIERS, EfficientNet
+from detectors.layers import freeze
 from detectors.models.efficientdet.bifpn import BiFPN
 from detectors.models.efficientdet.config import EfficientDetConfig
 from detectors.models.efficientdet.heads import CLASS_BIAS, PredictionHead
@@ -33,17 +34,26 @@ class EfficientDetNetwork(nn.Module):
         self.class_head = class_head
         self.box_head = box_head
 
-    def forward(self, images: Tensor) -> Tuple[List[Tensor], List[Tensor]]:
+    @property
+    def num_blocks(self) -> int:
+        """Of the backbone, for stochastic depth."""
+        return int(self.backbone.num_blocks)  # type: ignore[arg-type]
+
+    def forward(
+        self, images: Tensor, kept: Optional[Tensor] = None
+    ) -> Tuple[List[Tensor], List[Tensor]]:
         """Predictions for every anchor, level by level, fine to coarse.
 
         Args:
             images: (B, 3, H, W), normalised.
+            kept: (B, blocks of the backbone), in training with stochastic depth; None = all.
 
         Returns:
             class_logits: one (B, N_l, C) for each level.
             box_deltas: one (B, N_l, 4) for each level, (dx, dy, dw, dh).
         """
-        features = self.bifpn(self.backbone(images))
+        features = self.backbone(images) if kept is None else self.backbone(images, kept)
+        features = self.bifpn(features)
         # All levels of one head before the other: a pipeline enters each head once.
         return self.class_head(features), self.box_head(features)
 
@@ -66,12 +76,16 @@ def build_backbone(name: str, min_level: int) -> nn.Module:
 
 
 def build_network(config: EfficientDetConfig) -> EfficientDetNetwork:
-    """The network of a configuration, randomly initialised as automl does."""
+    """The network of a configuration, randomly initialised as automl does.
+
+    Raises:
+        ValueError: no such backbone, or `config.frozen` names no module.
+    """
     backbone = build_backbone(config.backbone, config.min_level)
     channels = config.fpn_channels
     levels = (config.min_level, config.max_level)
     head = (config.num_anchors, config.head_repeats, config.num_levels, config.activation)
-    return EfficientDetNetwork(
+    network = EfficientDetNetwork(
         backbone,
         BiFPN(
             backbone.channels,  # type: ignore[arg-type]
@@ -84,3 +98,12 @@ def build_network(config: EfficientDetConfig) -> EfficientDetNetwork:
         PredictionHead(channels, config.num_classes, *head, bias=CLASS_BIAS),
         PredictionHead(channels, 4, *head),
     )
+    if config.norm == "frozen":
+        freeze(network, norms_only=True)
+    modules = dict(network.named_modules())
+    for name in config.frozen:
+        if name not in modules or not name:
+            near = [child for child, _ in network.named_children()]
+            raise ValueError(f"model.frozen '{name}' is no module; there are {near} and their own")
+        freeze(modules[name])
+    return network

@@ -11,7 +11,7 @@ from typing import NamedTuple, Tuple
 import torch
 from torch import Tensor
 
-from detectors.boxes import box_area, encode_boxes
+from detectors.boxes import box_area, encode_where
 from detectors.losses import binary_cross_entropy, cross_entropy, smooth_l1
 from detectors.matching import MatchConfig, match_boxes
 from detectors.models.faster_rcnn.box_head import to_units
@@ -151,10 +151,3 @@ def is_inside(boxes: Tensor, size: Tuple[int, int]) -> Tensor:
     height, width = size
     starts = (boxes[..., 0] >= 0) & (boxes[..., 1] >= 0)
     return starts & (boxes[..., 2] <= width) & (boxes[..., 3] <= height)
-
-
-def encode_where(positive: Tensor, boxes: Tensor, anchors: Tensor) -> Tensor:
-    """`encode_boxes` of positive rows, 0 elsewhere: padding has no size to divide by."""
-    unit = torch.cat([torch.zeros_like(boxes[..., :2]), torch.ones_like(boxes[..., 2:])], dim=-1)
-    chosen = positive[..., None]
-    return encode_boxes(torch.where(chosen, boxes, unit), torch.where(chosen, anchors, unit))
