@@ -187,7 +187,7 @@ class EfficientNet(nn.Module):
             One (B, channels, ceil(H / 2**l), ceil(W / 2**l)) for each level.
         """
         features: List[Tensor] = []
-        x = self.stem(images)
+        x = self.stem(images.to(self.stem.conv.weight.dtype))
         first = 0
         for index, stage in enumerate(self.stages):
             last = first + len(stage)  # type: ignore[arg-type]  # a BlockStage

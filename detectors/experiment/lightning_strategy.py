@@ -54,7 +54,7 @@ class PopTorchStrategy(SingleDeviceStrategy):
         splits: modules that start a stage, as `apply_splits` takes them; of the evaluating executor
             too, whose options say what it makes of them.
         device: cpu, cuda or ipu.
-        precision: fp32, or mixed: a half trunk and RPN on the IPU, autocast on CUDA, and fp32 still
+        precision: fp32, or mixed: the model's `half_parts` on the IPU, autocast on CUDA, fp32 still
             on the CPU, which has nothing to gain.
         checkpoint_io: as Lightning's strategies take it.
         rank: of this process, where several train; the first writes.
@@ -136,9 +136,9 @@ class PopTorchStrategy(SingleDeviceStrategy):
         refuse(trainer)
         module = self.module
         if self.precision == "mixed" and not IS_HOST:
-            network: Any = module.model.network
-            network.backbone.half()
-            network.rpn.half()
+            model: Any = module.model
+            for name in model.half_parts:
+                getattr(model.network, name).half()
         super().setup(trainer)
         fitting = trainer.state.fn == TrainerFn.FITTING
         apply_splits(module.training_model if fitting else module.model, self.splits)

@@ -67,7 +67,9 @@ class DataFormat(Enum):
 
 
 class Norm(Enum):
-    """Batch norms of the network; `auto`: frozen, but trained where `model.weights` is random."""
+    """Batch norms of the network; `auto`: Faster R-CNN's are frozen, but trained where
+    `model.weights` is random; EfficientDet's are trained.
+    """
 
     auto = "auto"
     frozen = "frozen"
@@ -140,8 +142,8 @@ class DataSettings:
 class ImageSettings:
     """The network's input."""
 
-    size: Any = 800
-    """One number or [height, width]."""
+    size: Any = None
+    """One number or [height, width]; null = the model's: 800 for Faster R-CNN."""
     fit: str = "letterbox"
     """letterbox, squash (Graphcore's) or short_edge (Detectron2's)."""
     short_edges: List[int] = field(default_factory=list)
@@ -217,11 +219,50 @@ class BoxHeadSettings:
 
 
 @dataclass
+class PyramidSettings:
+    """Anchors of EfficientDet; null = the model's."""
+
+    scale: Any = None
+    """Side of a level's smallest square anchor, in strides."""
+    octaves: Optional[int] = None
+    """Anchor sizes for each doubling."""
+    aspects: Any = None
+    """Sides of a size's anchors: exact, rounded, or pairs of factors [width, height]."""
+
+
+@dataclass
+class LossSettings:
+    """Of EfficientDet's training."""
+
+    alpha: float = 0.25
+    """Focal loss: weight of an anchor's own class."""
+    gamma: float = 1.5
+    """Focal loss: how much less counts what is known already."""
+    label_smoothing: float = 0.0
+    """Targets are s / 2 and 1 - s / 2."""
+    delta: float = 0.1
+    """Huber loss: linear beyond this difference."""
+    box_weight: float = 50.0
+    """The box loss times this."""
+
+
+@dataclass
 class ModelSettings:
-    """The detector; see `detectors.models.faster_rcnn.config`."""
+    """The detector; see `config.py` of its family. Keys of one family stay untouched in recipes of
+    the other.
+    """
 
     name: str = "faster_rcnn"
-    """The family."""
+    """faster_rcnn, or one of EfficientDet: efficientdet-d0, ..., efficientdet-d7x."""
+    pyramid: PyramidSettings = field(default_factory=PyramidSettings)
+    """EfficientDet: anchors."""
+    loss: LossSettings = field(default_factory=LossSettings)
+    """EfficientDet: losses."""
+    survival: Optional[float] = None
+    """EfficientDet: probability that stochastic depth keeps the deepest block; null = the model's.
+    """
+    frozen: List[str] = field(default_factory=list)
+    """EfficientDet: modules of the network that are not trained, such as [backbone]."""
     depth: int = 50
     """Layers of the ResNet: 18, 34, 50, 101."""
     variant: str = "seed"
@@ -235,7 +276,7 @@ class ModelSettings:
     """new = the class layers of a detector's weights are not taken: fine-tuning on other classes.
     """
     norm: Norm = Norm.auto
-    """frozen, batch or auto."""
+    """frozen, batch or auto; EfficientDet's auto is batch."""
     frozen_stages: Optional[int] = None
     """First stages that are not trained; null = 2, and 0 where `weights` is random."""
     stride_in_1x1: bool = False

@@ -6,13 +6,14 @@ import math
 import re
 from typing import TYPE_CHECKING, Any, Callable, Dict, Mapping, NamedTuple
 
+from detectors import MODELS
 from detectors.experiment.complaints import field_types, wrong_value
 from detectors.experiment.structured import flat
 
 if TYPE_CHECKING:
     from detectors.experiment.recipe import Recipe
 
-__all__ = ["LIMITS", "NICKNAMES", "check_recipe"]
+__all__ = ["LIMITS", "NICKNAMES", "check_recipe", "other_family"]
 
 NICKNAMES: Mapping[str, str] = {
     "accumulate_grad_batches": "gradient_accumulation",
@@ -140,7 +141,14 @@ RULES: Dict[str, Limit] = {
     "augment.brightness": number("0 <= b < 1", 0, 1 - 1e-9),
     "augment.contrast": interval(0, over=False),
     "augment.saturation": interval(0, over=False),
-    "model.name": one_of("faster_rcnn"),
+    "model.name": one_of("faster_rcnn", *MODELS),
+    "model.pyramid.octaves": whole(1),
+    "model.loss.alpha": FRACTION,
+    "model.loss.gamma": number(">= 0", 0),
+    "model.loss.label_smoothing": number("0 <= s < 1", 0, 1 - 1e-9),
+    "model.loss.delta": number("> 0", 0, over=True),
+    "model.loss.box_weight": number(">= 0", 0),
+    "model.survival": number("over 0, up to 1, or null", 0, 1, over=True),
     "model.depth": Limit("one of 18, 34, 50, 101", lambda value: value in (18, 34, 50, 101)),
     "model.variant": one_of("seed", "pytorch-faster-rcnn", "detectron2"),
     "model.weights": Limit("imagenet, random or a file", bool),
@@ -188,6 +196,26 @@ LIMITS: Mapping[str, str] = {key: limit.words for key, limit in RULES.items()}
 """Key -> what it must be, in words."""
 
 
+OF_FASTER_RCNN = (
+    "model.depth",
+    "model.variant",
+    "model.frozen_stages",
+    "model.stride_in_1x1",
+    "model.anchors.",
+    "model.rpn.",
+    "model.box_head.",
+)
+OF_EFFICIENTDET = ("model.pyramid.", "model.loss.", "model.survival", "model.frozen")
+
+
+def other_family(key: str, model: str) -> bool:
+    """Whether a key says nothing about this model, and is left out of its recipes."""
+    faster_rcnn = key.startswith(OF_FASTER_RCNN)
+    if model == "faster_rcnn":
+        return key.startswith(OF_EFFICIENTDET) and not faster_rcnn
+    return faster_rcnn
+
+
 def check_recipe(recipe: Recipe) -> None:
     """Refuse values out of range, and settings that contradict each other.
 
@@ -198,12 +226,21 @@ def check_recipe(recipe: Recipe) -> None:
     for key, value in flat(recipe).items():
         if key in RULES and value is not None and not RULES[key].holds(value):
             raise ValueError(wrong_value(key, value, kinds[key], LIMITS[key]))
+    check_family(recipe)
     check_weights(recipe)
     check_metric(recipe)
     check_patience(recipe)
     check_pipeline(recipe)
     check_calls(recipe)
     check_clipping(recipe)
+
+
+def check_family(recipe: Recipe) -> None:
+    """Keys of another model must be what they are in the schema."""
+    default = flat(type(recipe)())
+    for key, value in flat(recipe).items():
+        if other_family(key, recipe.model.name) and value != default[key]:
+            raise ValueError(f"{key}={value} is not for model.name={recipe.model.name}: leave it")
 
 
 def check_weights(recipe: Recipe) -> None:

@@ -10,7 +10,7 @@ from torch import nn
 
 from detectors.experiment.atomic import disk_size
 from detectors.experiment.recipe import Device, Norm, Precision, Recipe, image_size
-from detectors.models.faster_rcnn.inference import FasterRCNN
+from detectors.weights.family import Detector
 
 __all__ = [
     "checkpoint_bytes",
@@ -31,6 +31,10 @@ PUBLISHED = {
     "pytorch-faster-rcnn": "pytorch-faster-rcnn's",
     "detectron2": "Detectron2's",
 }
+MIXED = {
+    True: "fp16 backbone and RPN, fp32 box head",
+    False: "fp16 backbone and pyramid, fp32 heads",
+}
 THEIR_FIT = {"seed": "squash", "pytorch-faster-rcnn": "short_edge", "detectron2": "short_edge"}
 
 
@@ -40,21 +44,22 @@ def device_line(recipe: Recipe, device: str) -> str:
     if recipe.precision is Precision.fp32:
         return f"device {device}{chosen} · fp32"
     plan = {
-        "ipu": "mixed: fp16 backbone and RPN, fp32 box head",
+        "ipu": f"mixed: {MIXED[recipe.model.name == 'faster_rcnn']}",
         "cuda": "mixed: autocast",
         "cpu": "fp32 (precision=mixed has a plan for IPU and CUDA, none for the CPU)",
     }
     return f"device {device}{chosen} · {plan[device]}"
 
 
-def model_line(recipe: Recipe, model: FasterRCNN, num_classes: int, loaded: str) -> str:
+def model_line(recipe: Recipe, model: Detector, num_classes: int, loaded: str) -> str:
     """Name, parameters, input, what it starts from."""
     parameters = sum(parameter.numel() for parameter in model.parameters())
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     height, width = image_size(recipe)
     norm = "batch norms trained" if recipe.model.norm is Norm.batch else "batch norms frozen"
+    variant = f" ({recipe.model.variant})" if recipe.model.name == "faster_rcnn" else ""
     return (
-        f"model {model.config.name} ({recipe.model.variant}) · "
+        f"model {model.config.name}{variant} · "
         f"{parameters / 1e6:.1f} M parameters, {trained / 1e6:.1f} M trained, {norm} · "
         f"{height}x{width} · {num_classes} classes · {loaded}"
     )

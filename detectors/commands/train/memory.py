@@ -43,6 +43,8 @@ def memory_text(recipe: Recipe, device: str, model: nn.Module) -> str:
         " checkpoints are untouched\n"
     )
     if batch == 1:
+        if recipe.model.name != "faster_rcnn":
+            return text + "image.size, data.max_boxes or a smaller model.name needs less"
         return text + "image.size, model.box_head.num_samples or model.depth: smaller needs less"
     smaller = max(part for part in range(1, batch) if batch % part == 0)
     more = accumulation * (batch // smaller)

@@ -10,11 +10,15 @@ from typing import Any, Dict, Optional, Sequence, Tuple, TypeVar
 import torch
 
 from detectors.commands.published import fetch_published
-from detectors.experiment.recipe import Recipe, image_size, resolve
+from detectors.experiment.recipe import ModelSettings, Recipe, image_size, resolve
+from detectors.models.efficientdet.config import CONFIGS as EFFICIENTDETS
+from detectors.models.efficientdet.config import EfficientDetConfig
+from detectors.models.efficientdet.inference import build_efficientdet
 from detectors.models.faster_rcnn.config import CONFIGS, FasterRCNNConfig
-from detectors.models.faster_rcnn.inference import FasterRCNN, build_faster_rcnn
+from detectors.models.faster_rcnn.inference import build_faster_rcnn
+from detectors.postprocess import PostprocessConfig
 from detectors.weights import LoadReport, load_checkpoint, load_weights
-from detectors.weights.family import Detector
+from detectors.weights.family import Config, Detector
 from detectors.weights.fit import OtherClassesError, OtherFormError, in_words, value
 from detectors.weights.known import KNOWN
 from detectors.weights.source import CLASSIFIERS, open_source
@@ -23,10 +27,37 @@ __all__ = ["build_model", "configuration", "load_detector"]
 
 Part = TypeVar("Part")
 
+EVALUATION = PostprocessConfig(multiclass=True, score_threshold=0.001)
+"""EfficientDet's detections when it is judged, as automl's: the 5000 best (anchor, class) pairs."""
 
-def configuration(recipe: Recipe, num_classes: int) -> FasterRCNNConfig:
-    """What a recipe says of its model, nulls replaced by the variant's values."""
+
+def configuration(recipe: Recipe, num_classes: int) -> Config:
+    """What a recipe says of its model, nulls replaced by the model's values."""
     settings = resolve(recipe).model
+    if settings.name == "faster_rcnn":
+        return _faster_rcnn(recipe, settings, num_classes)
+    return _efficientdet(recipe, settings, num_classes)
+
+
+def _efficientdet(recipe: Recipe, settings: ModelSettings, num_classes: int) -> EfficientDetConfig:
+    base = EFFICIENTDETS[settings.name]
+    assert settings.survival is not None  # resolved
+    assert settings.pyramid.octaves is not None
+    return replace(
+        base,
+        num_classes=num_classes,
+        image_size=image_size(recipe),
+        anchor_scale=settings.pyramid.scale,
+        anchor_octaves=settings.pyramid.octaves,
+        anchor_aspects=settings.pyramid.aspects,
+        loss=_overridden(base.loss, settings.loss),
+        survival=settings.survival,
+        norm=settings.norm.value,
+        frozen=tuple(settings.frozen),
+    )
+
+
+def _faster_rcnn(recipe: Recipe, settings: ModelSettings, num_classes: int) -> FasterRCNNConfig:
     base = CONFIGS[settings.variant]
     assert settings.frozen_stages is not None  # resolved
     return replace(
@@ -44,13 +75,20 @@ def configuration(recipe: Recipe, num_classes: int) -> FasterRCNNConfig:
     )
 
 
+def build_detector(config: Config) -> Detector:
+    """With random weights; an EfficientDet's detections are for an evaluation."""
+    if isinstance(config, EfficientDetConfig):
+        return build_efficientdet(config, EVALUATION)
+    return build_faster_rcnn(config)
+
+
 def build_model(
     recipe: Recipe,
     class_names: Sequence[str],
     *,
     checkpoint: Optional[Path] = None,
     quiet: bool = False,
-) -> Tuple[FasterRCNN, Optional[LoadReport]]:
+) -> Tuple[Detector, Optional[LoadReport]]:
     """The detector of a training, with the weights it starts from; no report where they are random.
 
     Args:
@@ -67,14 +105,12 @@ def build_model(
         RuntimeError: weights that cannot be downloaded. Never random weights instead.
     """
     if checkpoint is not None:
-        own, report = load_detector(recipe, class_names, checkpoint)
-        assert isinstance(own, FasterRCNN)
-        return own, report
+        return load_detector(recipe, class_names, checkpoint)
     settings = recipe.model
     config = configuration(recipe, len(class_names))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
-        model = build_faster_rcnn(config)
+        model = build_detector(config)
     if settings.weights == "random":
         return model, None
     path = Path(settings.weights)
@@ -122,11 +158,13 @@ def load_detector(
     source = open_source(path, ema=True, origin=recipe.model.origin)
     try:
         if source.record is None:
-            model: Detector = build_faster_rcnn(configuration(recipe, len(class_names)))
+            model = build_detector(configuration(recipe, len(class_names)))
             return model, load_weights(
                 model, source.path, classes=class_names, origin=recipe.model.origin
             )
         model, report = load_checkpoint(source.path)
+        if isinstance(model.config, EfficientDetConfig):
+            model.configure(postprocess=EVALUATION)
         if report.class_names not in (None, tuple(class_names)):
             names = tuple(name for name in report.class_names or () if name)
             raise OtherClassesError("", in_words(model.config.num_classes, names), names)

@@ -16,7 +16,7 @@ from detectors.commands.train.resume import Earlier
 from detectors.experiment.processes import Processes
 from detectors.experiment.ranks import Ranks
 from detectors.experiment.recipe import Recipe
-from detectors.models.faster_rcnn.inference import FasterRCNN
+from detectors.weights.family import Detector
 from detectors.weights.report import LoadReport
 
 __all__ = ["Plan", "seed_everything"]
@@ -32,7 +32,7 @@ class Plan:
     """cpu, cuda or ipu."""
     datasets: Datasets
     """To train and to evaluate on."""
-    model: FasterRCNN
+    model: Detector
     """The inference module, with the weights to start from."""
     report: Optional[LoadReport]
     """Of those weights; None where they are random."""

@@ -71,6 +71,7 @@ class PredictionHead(nn.Module):
         """One (B, C, H, W) for each level -> one (B, N_l, outputs) for each level."""
         predictions: List[Tensor] = []
         for level, x in enumerate(features):
+            x = x.to(self.predict.depthwise.weight.dtype)  # heads may be float32 on half features
             for conv, norms in zip(self.convs, self.norms):
                 x = self.activation(norms[level](conv(x)))  # type: ignore[index]
             x = self.predict(x)  # (B, A * outputs, H, W)

@@ -31,6 +31,9 @@ class EfficientDet(nn.Module):
             `postprocess.select` does the rest wherever it is called.
     """
 
+    half_parts = ("backbone", "bifpn")
+    """Of the network: half in mixed precision on the IPU."""
+
     def __init__(
         self,
         config: EfficientDetConfig,

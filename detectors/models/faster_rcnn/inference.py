@@ -93,6 +93,9 @@ class FasterRCNN(nn.Module):
             candidates, and `postprocess.select` does the rest wherever it is called.
     """
 
+    half_parts = ("backbone", "rpn")
+    """Of the network: half in mixed precision on the IPU."""
+
     def __init__(
         self,
         config: FasterRCNNConfig,
