@@ -166,8 +166,9 @@ class AugmentSettings:
     """Range of a factor on the fitted size, inside the fixed canvas."""
     scale_probability: float = 1.0
     """Of drawing that factor."""
-    anywhere: bool = False
-    """A scaled picture lies anywhere on the canvas, else in the middle."""
+    place: str = "middle"
+    """Where a scaled picture lies: middle, anywhere, or corner (as AutoML: cut at random, or at the
+    top left)."""
     colour_probability: float = 0.5
     """Of touching the colours of a picture at all."""
     brightness: float = 0.0

@@ -137,6 +137,7 @@ RULES: Dict[str, Limit] = {
     "augment.flip": FRACTION,
     "augment.scale": interval(0, over=True),
     "augment.scale_probability": FRACTION,
+    "augment.place": one_of("middle", "anywhere", "corner"),
     "augment.colour_probability": FRACTION,
     "augment.brightness": number("0 <= b < 1", 0, 1 - 1e-9),
     "augment.contrast": interval(0, over=False),

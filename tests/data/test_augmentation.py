@@ -18,7 +18,7 @@ FIT = Fit((64, 64))
 ALL = Augmentation(
     flip=0.5,
     scale=(0.5, 1.5),
-    anywhere=True,
+    place="anywhere",
     colour=ColourJitter(0.5, 0.1, (0.8, 1.2), (0.8, 1.2)),
 )
 
@@ -59,7 +59,7 @@ def test_the_defaults_change_nothing(sample: Sample) -> None:
 
 
 def test_boxes_find_their_way_back(sample: Sample) -> None:
-    for placed in draws(sample, Augmentation(flip=0.5, scale=(0.5, 0.9), anywhere=True)):
+    for placed in draws(sample, Augmentation(flip=0.5, scale=(0.5, 0.9), place="anywhere")):
         back = to_original(placed.boxes, placed.placement)
         torch.testing.assert_close(back, sample.boxes, atol=1e-4, rtol=0)
 
@@ -125,3 +125,45 @@ def test_settings_out_of_range_are_refused() -> None:
         ColourJitter(brightness=1.0)
     with pytest.raises(ValueError, match=r"colour\.contrast"):
         ColourJitter(contrast=(2, 1))
+
+
+def test_in_the_corner_small_pictures_lie_at_the_top_left(sample: Sample) -> None:
+    (placed,) = draws(sample, Augmentation(scale=(0.5, 0.5), place="corner"), 1)
+    assert placed.placement.offset == (0.0, 0.0)
+    padding = torch.tensor(FIT.pad)[:, None, None]
+    assert (placed.image[:, 24:] == padding).all()  # 32 x 24 pixels on 64 x 64
+    assert (placed.image[:, :, 32:] == padding).all()
+
+
+def test_in_the_corner_a_part_of_a_large_picture_is_drawn(sample: Sample) -> None:
+    # AutoML: uniform between 0 and what is too much, per side; 1.2 * 48 = 57 rows are not.
+    wide = draws(sample, Augmentation(scale=(1.2, 1.2), place="corner"))
+    offsets = [placed.placement.offset for placed in wide]
+    assert {y for _, y in offsets} == {0.0}
+    assert {x for x, _ in offsets} == {float(-x) for x in range(13)}  # of 76 columns 64 are seen
+    both = [p.placement.offset for p in draws(sample, Augmentation(scale=(2, 2), place="corner"))]
+    assert len({y for _, y in both}) > 10
+    assert min(y for _, y in both) >= -32
+
+
+def test_jitter_of_automl_clips_boxes_and_drops_those_of_which_nothing_is_left() -> None:
+    shown, cut = torch.zeros(3, 50, 50, dtype=torch.uint8), 0
+    boxes = torch.tensor([[0.0, 0.0, 10.0, 10.0], [30.0, 30.0, 50.0, 50.0]])
+    for row, (x1, y1, x2, y2) in enumerate(boxes.int().tolist()):
+        shown[:, y1:y2, x1:x2] = 100 + row
+    sample = Sample(shown, "a", 1, boxes, torch.tensor([4, -1]))
+    for placed in draws(sample, Augmentation(flip=0.5, scale=(0.1, 2.0), place="corner")):
+        assert bool((placed.boxes >= 0).all())
+        assert bool((placed.boxes <= 64).all())
+        cut += placed.placement.cut
+        assert placed.placement.cut + len(placed.boxes) == 2
+        for box, label in zip(placed.boxes, placed.labels):
+            x1, y1, x2, y2 = (round(float(value)) for value in box)
+            inside = placed.image[0, y1 + 2 : max(0, y2 - 2), x1 + 2 : max(0, x2 - 2)]
+            assert set(inside.flatten().tolist()) <= {100 if label == 4 else 101}
+    assert cut > 0
+
+
+def test_unknown_places_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"augment.place must be one of middle, .*, got 'left'"):
+        Augmentation(place="left")

@@ -40,7 +40,11 @@ def augmentation_of(recipe: Recipe) -> Augmentation:
         (augment.saturation[0], augment.saturation[1]),
     )
     return Augmentation(
-        augment.flip, (low, high), augment.scale_probability, augment.anywhere, colours
+        augment.flip,
+        (low, high),
+        augment.scale_probability,
+        augment.place,
+        colours,
     )
 
 
