@@ -36,9 +36,13 @@ class Augmentation:
     """
     colour: ColourJitter = field(default_factory=ColourJitter)
     """Of the picture, not of what surrounds it."""
+    mosaic: float = 0.0
+    """Probability of a picture of four; see `data.mosaic`."""
+    mosaic_close: float = 0.0
+    """Share of the run, at its end, without such pictures: 0..1."""
 
     def __post_init__(self) -> None:
-        for name in ("flip", "scale_probability"):
+        for name in ("flip", "scale_probability", "mosaic", "mosaic_close"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"augment.{name} must be 0..1, got {getattr(self, name)}")
         if not 0 < self.scale[0] <= self.scale[1]:

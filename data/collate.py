@@ -23,9 +23,9 @@ class Placement:
     """Where a picture lies in the network's input."""
 
     name: str
-    """`Sample.name`."""
+    """`Sample.name`; of a mosaic the names of its pictures, joined by ' + '."""
     image_id: int
-    """`Sample.image_id`."""
+    """`Sample.image_id`; -1 of a mosaic (`data.mosaic`), which no picture on disk is."""
     original_size: Tuple[int, int]
     """(height, width) on disk, after EXIF rotation."""
     scale: float

@@ -64,7 +64,7 @@ class DetectionData(lightning.LightningDataModule):
         val: to evaluate on; None: nothing is (and `limit_val_batches=0` keeps Lightning from
             remarking on it).
         fit: the network's input.
-        augmentation: what training changes.
+        augmentation: what training changes. Its `mosaic_close` is a share of `steps`.
         seed: of order, augmentation and keys.
         micro_batch_size: pictures per training batch.
         images_per_step: pictures per update of the weights.
@@ -80,7 +80,8 @@ class DetectionData(lightning.LightningDataModule):
         share: (k, n): evaluate on every n-th picture from the k-th on, as one of n processes.
 
     Raises:
-        ValueError: `images_per_step` is no multiple of `micro_batch_size`.
+        ValueError: `images_per_step` is no multiple of `micro_batch_size`; mosaics are to end
+            before the run, and there are no `steps`.
     """
 
     def __init__(
@@ -111,7 +112,13 @@ class DetectionData(lightning.LightningDataModule):
             )
         self.order = Order(len(train), seed)
         self.training = TrainingImages(
-            train, fit, augmentation, seed, first=first, skip_bad=skip_bad
+            train,
+            fit,
+            augmentation,
+            seed,
+            first=first,
+            skip_bad=skip_bad,
+            open_for=pictures_with_mosaics(augmentation, steps, images_per_step),
         )
         self.blank = blank
         self.evaluation = None if val is None else EvaluationImages(val, fit, seed)
@@ -174,3 +181,22 @@ class DetectionData(lightning.LightningDataModule):
             if bad and bad not in self.replaced:
                 self.replaced.append(bad)
                 logger.warning("cannot read %s any more: %s in its place", bad, placement.name)
+
+
+def pictures_with_mosaics(
+    augmentation: Augmentation, steps: Optional[int], images_per_step: int
+) -> Optional[int]:
+    """How many pictures of a run come before its last steps, which have no mosaics; None: all.
+
+    Raises:
+        ValueError: it is not known which steps those are.
+    """
+    share = augmentation.mosaic_close
+    if not augmentation.mosaic or not share:
+        return None
+    if steps is None:
+        raise ValueError(
+            f"augment.mosaic_close={share:g} is a share of a run's steps, and a trainer's own"
+            " epochs have no known end: give steps=, or mosaic_close=0"
+        )
+    return (steps - round(steps * share)) * images_per_step

@@ -12,9 +12,11 @@ from data.annotations import Dataset
 from data.augmentation import Augmentation, augment_sample
 from data.collate import Batch, Placed, Placement, collate
 from data.fitting import Fit, fit_sample
+from data.mosaic import make_mosaic, partners
 from data.randomness import key_of
 from data.reading import UnreadableImageError
 from data.sample import Sample, no_boxes, no_labels
+from data.sampler import Order
 
 __all__ = ["BlankImages", "EvaluationImages", "TrainingImages", "collator"]
 
@@ -31,7 +33,9 @@ class TrainingImages:
         seed: of everything random.
         first: a change before all others, given the picture's key; see `data.albumentations`.
         skip_bad: a picture that can no longer be read is replaced by another, drawn from
-            (seed, draw); `Placement.instead_of` names it. Else it raises.
+            (seed, draw); `Placement.instead_of` names it, of a mosaic's the first. Else it raises.
+        open_for: pictures of the run, in the order of (its length, seed), that may become mosaics;
+            those behind them do not. None: all.
     """
 
     def __init__(
@@ -43,6 +47,7 @@ class TrainingImages:
         *,
         first: Optional[Callable[[Sample, int], Sample]] = None,
         skip_bad: bool = False,
+        open_for: Optional[int] = None,
     ) -> None:
         self.dataset = dataset
         self.fit = fit
@@ -50,22 +55,41 @@ class TrainingImages:
         self.seed = seed
         self.first = first
         self.skip_bad = skip_bad
+        self.open_for = open_for
+        self.order = Order(len(dataset), seed)
 
     def __len__(self) -> int:
         return len(self.dataset)
 
     def __getitem__(self, draw: int) -> Placed:
         epoch, index, sample, bad = self.readable(draw)
-        lost = 0
-        if self.first is not None:
-            changed = self.first(sample, key_of(self.seed, epoch, index))
-            lost = len(sample.boxes) - len(changed.boxes)
-            sample = changed
-        placed = augment_sample(
-            sample, self.fit, self.augmentation, seed=self.seed, epoch=epoch, index=index
-        )
-        cut = placed.placement.cut + lost
+        key = key_of(self.seed, epoch, index)
+        samples, boxes = [self.changed(sample, key)], len(sample.boxes)
+        for number, partner in enumerate(self.partners(draw), start=1):
+            _, _, sample, other = self.readable(epoch * len(self) + partner)
+            samples.append(self.changed(sample, key_of(key, number, partner)))
+            boxes, bad = boxes + len(sample.boxes), bad or other
+        numbers = {"seed": self.seed, "epoch": epoch, "index": index}
+        if len(samples) == 1:
+            placed = augment_sample(samples[0], self.fit, self.augmentation, **numbers)
+        else:
+            placed = make_mosaic(samples, self.fit, self.augmentation, **numbers)
+        cut = boxes - sum(len(sample.boxes) for sample in samples) + placed.placement.cut
         return placed._replace(placement=replace(placed.placement, cut=cut, instead_of=bad))
+
+    def partners(self, draw: int) -> Tuple[int, ...]:
+        """The pictures of a draw's mosaic but its first; none where it is no mosaic."""
+        probability = self.augmentation.mosaic
+        if not probability:
+            return ()
+        if self.open_for is not None and self.order.position(draw) >= self.open_for:
+            return ()
+        epoch, index = divmod(draw, len(self))
+        return partners(probability, len(self), seed=self.seed, epoch=epoch, index=index)
+
+    def changed(self, sample: Sample, key: int) -> Sample:
+        """What `first` makes of a picture."""
+        return sample if self.first is None else self.first(sample, key)
 
     def readable(self, draw: int) -> Tuple[int, int, Sample, str]:
         """A draw's epoch, picture and sample; another picture's where it cannot be read, and then

@@ -11,9 +11,14 @@ __all__ = ["generator", "key_of"]
 WORD = 0xFFFFFFFFFFFFFFFF
 
 
-def generator(seed: int, epoch: int, index: int) -> np.random.Generator:
-    """For what the host draws."""
-    return np.random.default_rng((seed, epoch, index))
+def generator(seed: int, epoch: int, index: int, *purpose: int) -> np.random.Generator:
+    """For what the host draws.
+
+    Args:
+        seed, epoch, index: of the picture.
+        purpose: numbers of a use that must not depend on what others draw.
+    """
+    return np.random.default_rng((seed, epoch, index, *purpose))
 
 
 def key_of(seed: int, epoch: int, index: int) -> int:

@@ -30,6 +30,7 @@ class Order:
         self.seed = seed
         self.shuffle = shuffle
         self.cached: Tuple[int, NDArray[np.int64]] = (-1, np.arange(0))
+        self.places: Tuple[int, NDArray[np.int64]] = (-1, np.arange(0))
 
     def epoch(self, number: int) -> NDArray[np.int64]:
         """(length,) indices in the order of an epoch."""
@@ -44,6 +45,13 @@ class Order:
         """The draw at a place of the endless row of epochs."""
         epoch, place = divmod(position, self.length)
         return epoch * self.length + int(self.epoch(epoch)[place])
+
+    def position(self, draw: int) -> int:
+        """The place of a draw in the endless row of epochs; the inverse of `draw`."""
+        epoch, index = divmod(draw, self.length)
+        if self.places[0] != epoch:
+            self.places = (epoch, np.argsort(self.epoch(epoch)))
+        return epoch * self.length + int(self.places[1][index])
 
 
 class StepSampler:

@@ -169,6 +169,10 @@ class AugmentSettings:
     place: str = "middle"
     """Where a scaled picture lies: middle, anywhere, or corner (as AutoML: cut at random, or at the
     top left)."""
+    mosaic: float = 0.0
+    """Probability of a picture of four, this one and three others."""
+    mosaic_close: float = 0.1
+    """Share of the run, at its end, without such pictures."""
     colour_probability: float = 0.5
     """Of touching the colours of a picture at all."""
     brightness: float = 0.0

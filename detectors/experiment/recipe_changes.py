@@ -57,6 +57,12 @@ def recipe_changes(old: Recipe, new: Recipe) -> List[Change]:
 
 
 def is_safe(key: str, old: Dict[str, Any], new: Dict[str, Any]) -> bool:
-    if key == "trainer.max_steps":  # a cosine is spread over all of them
-        return bool(new[key] > old[key] and new["optim.schedule"].name != "cosine")
+    if key == "trainer.max_steps":  # a cosine is spread over all of them, mosaics end before them
+        fixed = new["optim.schedule"].name == "cosine" or closes(new)
+        return bool(new[key] > old[key] and not fixed)
     return key.startswith(SAFE) and key not in UNSAFE
+
+
+def closes(recipe: Dict[str, Any]) -> bool:
+    """Whether its last steps have no mosaics, so that it must be known which they are."""
+    return bool(recipe["augment.mosaic"] and recipe["augment.mosaic_close"])

@@ -138,6 +138,8 @@ RULES: Dict[str, Limit] = {
     "augment.scale": interval(0, over=True),
     "augment.scale_probability": FRACTION,
     "augment.place": one_of("middle", "anywhere", "corner"),
+    "augment.mosaic": FRACTION,
+    "augment.mosaic_close": FRACTION,
     "augment.colour_probability": FRACTION,
     "augment.brightness": number("0 <= b < 1", 0, 1 - 1e-9),
     "augment.contrast": interval(0, over=False),

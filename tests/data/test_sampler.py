@@ -128,3 +128,9 @@ def test_processes_go_through_equally_many_pictures_and_all_of_them(length: int)
     assert len(shares[0]) == len(shares[1]) == (length + 1) // 2
     assert set(shares[0]) | set(shares[1]) == set(range(length))
     assert list(shared_out(length, (0, 1))) == list(range(length))
+
+
+def test_a_draw_knows_its_place_in_the_run() -> None:
+    order = Order(7, 3)
+    assert [order.position(order.draw(place)) for place in range(30)] == list(range(30))
+    assert order.position(order.draw(2)) == 2  # an earlier epoch after a later one

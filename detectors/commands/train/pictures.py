@@ -45,6 +45,8 @@ def augmentation_of(recipe: Recipe) -> Augmentation:
         augment.scale_probability,
         augment.place,
         colours,
+        augment.mosaic,
+        augment.mosaic_close,
     )
 
 

@@ -290,6 +290,16 @@ def test_a_change_is_safe_when_it_does_not_reach_the_weights(word: str, safe: bo
     assert change.old != change.new
 
 
+@pytest.mark.parametrize(("close", "safe"), [(0.1, False), (0.0, True)])
+def test_more_steps_are_not_safe_where_mosaics_end_before_the_last(
+    close: float, safe: bool
+) -> None:
+    words = ["augment.mosaic=0.5", f"augment.mosaic_close={close}"]
+    longer = load_recipe(MIXED, [*words, "trainer.max_steps=60000"])
+    (change,) = recipe_changes(load_recipe(MIXED, words), longer)
+    assert change.safe is safe
+
+
 def test_more_steps_are_not_safe_on_a_cosine() -> None:
     words = ["optim.schedule=cosine"]
     longer = load_recipe(MIXED, [*words, "trainer.max_steps=24000"])
