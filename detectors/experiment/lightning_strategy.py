@@ -270,10 +270,14 @@ class PopTorchStrategy(SingleDeviceStrategy):
 
     # ---- checkpoints -----------------------------------------------------------------------------
 
-    def lightning_module_state_dict(self) -> Dict[str, Any]:
-        """The module's, with the weights that the device has."""
+    def weights_to_host(self) -> None:
+        """Bring the weights that the device has; training goes on there. All ranks together."""
         if self.training is not None and self.training.isAttachedToDevice():
             self.training.copyWeightsToHostIfNeeded()
+
+    def lightning_module_state_dict(self) -> Dict[str, Any]:
+        """The module's, with the weights that the device has."""
+        self.weights_to_host()
         return super().lightning_module_state_dict()
 
     def optimizer_state(self, optimizer: torch.optim.Optimizer) -> Dict[str, Any]:

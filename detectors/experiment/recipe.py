@@ -326,6 +326,12 @@ class OptimSettings:
     """Multiply `lr` by images per step / `base_batch`."""
     base_batch: int = 16
     """Images per step that `lr` is meant for."""
+    ema: float = 0.0
+    """Decay of the averaged weights, which are evaluated and saved beside the trained ones; 0 =
+    none.
+    """
+    ema_every: int = 1
+    """Updates between two looks at the weights to average."""
 
 
 @dataclass

@@ -178,6 +178,8 @@ RULES: Dict[str, Limit] = {
     "optim.warmup_steps": whole(0),
     "optim.warmup_factor": FRACTION,
     "optim.base_batch": whole(1),
+    "optim.ema": number("0 <= e < 1 (0 = no averages)", 0, 1 - 1e-9),
+    "optim.ema_every": whole(1),
     "trainer.max_steps": whole(1),
     "trainer.max_time": matches("DD:HH:MM:SS, or null", r"\d+:\d{1,2}:\d{1,2}:\d{1,2}"),
     "checkpoint.every_steps": whole(1),

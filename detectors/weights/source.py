@@ -22,7 +22,11 @@ from detectors.weights.download import file_sha256
 from detectors.weights.numpy_pickle import read_numpy_pickle
 from detectors.weights.tensor_file import read_tensor_file
 
-EMA_KEYS = ("state_dict_ema", "model_ema")  # as timm's and effdet's training write them
+AVERAGED = "state_dict_ema"
+"""Of a training's checkpoint: the moving average of its weights, complete; timm's and effdet's name
+for it, and ours.
+"""
+EMA_KEYS = (AVERAGED, "model_ema")
 RAW_KEYS = ("state_dict", "model")
 # of DataParallel; effdet's benches and Lightning; our detectors; a detector's features alone
 PREFIXES = ("module.", "model.", "network.", "backbone.")
@@ -102,7 +106,7 @@ def open_source(path: Path, ema: bool, origin: Optional[str] = None) -> Source:
 def _open_file(path: Path, ema: bool, asked: Optional[str]) -> Source:
     """A torch or safetensors file."""
     content, metadata = read_tensor_file(path)
-    state, averaged = _choose_state(content, ema)
+    state, averaged, used = _choose_state(content, ema)
     tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
     skipped = [name for name in tensors if name.endswith("anchors.boxes")]  # effdet's benches
     for name in skipped:
@@ -115,7 +119,7 @@ def _open_file(path: Path, ema: bool, asked: Optional[str]) -> Source:
     else:
         record = read_record(value, path)
         origin, family = "detectors", record.family
-        skipped += [key for key in content if key not in ("detectors", "state_dict")]  # Lightning's
+        skipped += [key for key in content if key not in ("detectors", used)]  # Lightning's
     sha256 = file_sha256(path)
     return Source(path, origin, family, tensors, sha256, averaged, tuple(skipped), record)
 
@@ -140,13 +144,15 @@ def _open_bundle(prefix: Path, ema: bool, path: Path, sha256: str) -> Source:
     return Source(path, origin, family, tensors, sha256, averaged, tuple(copies.skipped))
 
 
-def _choose_state(content: Dict[str, Any], ema: bool) -> Tuple[Mapping[str, Any], str]:
-    """The state dict inside a training checkpoint, the averaged one first if `ema`."""
+def _choose_state(content: Dict[str, Any], ema: bool) -> Tuple[Mapping[str, Any], str, str]:
+    """The state dict inside a training checkpoint, the averaged one first if `ema`; which it is, in
+    words; its key.
+    """
     for key in EMA_KEYS + RAW_KEYS if ema else RAW_KEYS + EMA_KEYS:
         if isinstance(content.get(key), dict):
             words = f"moving average (EMA), from '{key}'" if key in EMA_KEYS else f"'{key}'"
-            return content[key], words
-    return content, ONLY_COPY
+            return content[key], words, key
+    return content, ONLY_COPY, ""
 
 
 def _strip_prefixes(tensors: Dict[str, Tensor]) -> Dict[str, Tensor]:

@@ -21,6 +21,7 @@ from detectors.experiment.lightning_checkpoints import Checkpoints
 from detectors.experiment.lightning_metrics import MetricsCSV
 from detectors.experiment.recipe import DataFormat, image_size, inference_options
 from detectors.experiment.run_folder import BEST, LAST, SCORES
+from detectors.weights.source import AVERAGED
 from detectors.weights.tensor_file import read_tensor_file
 
 __all__ = ["data_notes", "finish", "judge_of", "last_words"]
@@ -110,11 +111,14 @@ def as_logged(scores: Mapping[str, float]) -> Dict[str, float]:
 
 
 def evaluate(plan: Plan, judge: Judge, path: Path) -> Tuple[Mapping[str, float], int]:
-    """Judge the weights of a checkpoint; returns the metrics and their step."""
+    """Judge the weights of a checkpoint, averaged ones where it has them; returns the metrics and
+    their step.
+    """
     assert plan.datasets.val is not None
     saved = read_tensor_file(path).content
     prefix = "model."
-    state = {name[len(prefix) :]: value for name, value in saved["state_dict"].items()}
+    weights = saved.get(AVERAGED, saved["state_dict"])
+    state = {name[len(prefix) :]: value for name, value in weights.items()}
     plan.model.load_state_dict(state)
     judge_model(
         plan.model,

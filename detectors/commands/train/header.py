@@ -9,6 +9,7 @@ from typing import List, Sequence
 from torch import nn
 
 from detectors.experiment.atomic import disk_size
+from detectors.experiment.averages import averaged_names
 from detectors.experiment.recipe import Device, Norm, Precision, Recipe, image_size
 from detectors.weights.family import Detector
 
@@ -131,11 +132,16 @@ def deviations(recipe: Recipe) -> List[str]:
 
 
 def checkpoint_bytes(model: nn.Module, recipe: Recipe) -> int:
-    """Of one checkpoint: weights, buffers, and what the optimizer keeps of each trained weight."""
+    """Of one checkpoint: weights, buffers, what the optimizer keeps of each trained weight, and
+    the averages.
+    """
     kept = {"sgd": 1, "rmsprop": 1}.get(recipe.optim.name.value, 2)  # tensors per weight
-    state = sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
+    tensors = model.state_dict()
+    state = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
     trained = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
-    return int(state + kept * trained)
+    averaged = averaged_names(model) if recipe.optim.ema else []
+    averages = sum(tensors[name].numel() * tensors[name].element_size() for name in averaged)
+    return int(state + kept * trained + averages)
 
 
 def require_space(root: Path, checkpoint: int) -> str:

@@ -11,6 +11,7 @@ from detectors.commands.train.folder import record_of
 from detectors.commands.train.plan import Plan
 from detectors.experiment.learning_rate import learning_rate
 from detectors.experiment.lightning_checkpoints import Checkpoints
+from detectors.experiment.lightning_ema import WeightAverage
 from detectors.experiment.lightning_guard import LossGuard, StopOnSignal
 from detectors.experiment.lightning_metrics import MetricsCSV
 from detectors.experiment.lightning_module import DetectionModule
@@ -18,7 +19,7 @@ from detectors.experiment.lightning_progress import ProgressLine
 from detectors.experiment.lightning_strategy import PopTorchStrategy
 from detectors.experiment.lightning_trainer import early_stop, time_limit
 from detectors.experiment.optimizer import build_optimizer
-from detectors.experiment.recipe import inference_options, poptorch_options
+from detectors.experiment.recipe import Recipe, inference_options, poptorch_options
 from detectors.splits import apply_splits
 from poplar_ops.runtime import poptorch
 
@@ -75,12 +76,19 @@ def metrics_of(plan: Plan, folder: Path) -> Optional[MetricsCSV]:
     return MetricsCSV(folder, resume_step=None if plan.earlier is None else plan.earlier.step)
 
 
+def weight_average(recipe: Recipe) -> List[Callback]:
+    """One for `optim.ema`, or none."""
+    optim = recipe.optim
+    return [WeightAverage(optim.ema, optim.ema_every)] if optim.ema else []
+
+
 def callbacks_of(plan: Plan, folder: Path, checkpoints: Checkpoints) -> List[Callback]:
     """In their order: what looks at a step comes before what saves it, and stopping comes last."""
     recipe, processes = plan.recipe, plan.ranks.processes
     per_step, steps = recipe.images_per_step, recipe.trainer.max_steps
     return [
         LossGuard(folder),
+        *weight_average(recipe),
         ProgressLine(per_step, len(plan.datasets.train), steps, quiet=not processes.first),
         *early_stop(recipe),
         *time_limit(recipe, processes),
