@@ -19,10 +19,9 @@ from data.evaluation.found import Found
 from data.formats.stream import open_part, publish
 from data.formats.voc import class_file, line
 
-__all__ = ["IMAGES_FILE", "RESULTS_FILE", "comp4_names", "write_results"]
+__all__ = ["RESULTS_FILE", "comp4_names", "images_file", "write_coco", "write_results"]
 
 RESULTS_FILE = "detections.json"
-IMAGES_FILE = "detections_images.json"
 
 
 def write_results(
@@ -33,15 +32,34 @@ def write_results(
 ) -> None:
     """Write all three kinds of file; each takes its name when it is complete.
 
-    pycocotools loads the first two with `COCO(detections_images.json).loadRes(detections.json)`.
-
     Args:
         folder: where to; it exists.
         annotations: of the pictures that were looked at, those where nothing was found too.
         found: in them; `data.evaluation.found.rounded` boxes come back unchanged.
         category_ids: of each label.
     """
-    write_json(folder / RESULTS_FILE, coco_results(annotations, found, category_ids))
+    write_coco(folder, annotations, found, category_ids)
+    write_comp4(folder, annotations, found)
+
+
+def images_file(results: Path) -> Path:
+    """Where the pictures and categories of a results file are listed."""
+    return results.with_name(f"{results.stem}_images.json")
+
+
+def write_coco(
+    folder: Path,
+    annotations: Annotations,
+    found: Found,
+    category_ids: Sequence[int],
+    name: str = RESULTS_FILE,
+) -> None:
+    """Write COCO's results and the list of their pictures; arguments as `write_results`, and the
+    results' name.
+
+    pycocotools loads them with `COCO(detections_images.json).loadRes(detections.json)`.
+    """
+    write_json(folder / name, coco_results(annotations, found, category_ids))
     about: Dict[str, Any] = {
         "info": {},
         "categories": [
@@ -56,8 +74,8 @@ def write_results(
             annotations.image_ids.tolist(), annotations.names.tolist(), annotations.sizes.tolist()
         )
     ]
-    write_json(folder / IMAGES_FILE, images, json.dumps(about)[:-1] + ', "images": [', "]}")
-    write_comp4(folder, annotations, found)
+    file = images_file(folder / name)
+    write_json(file, images, json.dumps(about)[:-1] + ', "images": [', "]}")
 
 
 def coco_results(

@@ -14,7 +14,7 @@ from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Seq
 
 from data.annotations import Annotations
 from data.evaluation.found import Found, checked, table
-from data.evaluation.results import RESULTS_FILE
+from data.evaluation.results import RESULTS_FILE, images_file
 
 __all__ = ["Stored", "class_labels", "read_detections"]
 
@@ -91,7 +91,7 @@ def read_detections(path: Path, annotations: Annotations, category_ids: Sequence
         raise FileNotFoundError(f"no detections at {file}")
     content = read_json(file)
     reader = Reader(annotations, category_ids, file)
-    index = file.with_name(f"{file.stem}_images.json")
+    index = images_file(file)
     try:
         if isinstance(content, dict) and isinstance(content.get("images"), list):
             places, rows = reader.plain(content)

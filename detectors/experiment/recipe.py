@@ -364,6 +364,9 @@ class EvaluateSettings:
     """voc07, voc12, coco."""
     metric: str = "AP50_voc07"
     """What `best.ckpt` is the best by."""
+    nms: List[str] = field(default_factory=lambda: ["hard"])
+    """hard, soft; the first is the metric's, the second is scored and written beside it at the end.
+    """
     coco_backend: str = "pycocotools"
     """pycocotools, or faster-coco-eval: the same numbers sooner, from Python 3.10 on."""
     resamples: int = 300

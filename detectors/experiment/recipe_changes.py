@@ -24,6 +24,7 @@ SAFE = (
 UNSAFE = (
     "device_iterations",
     "evaluate.metric",  # best.ckpt would be the best by two measures
+    "evaluate.nms",  # likewise
 )
 
 

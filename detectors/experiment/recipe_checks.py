@@ -189,6 +189,12 @@ RULES: Dict[str, Limit] = {
         lambda value: bool(value) and set(value) <= {"voc07", "voc12", "coco"},
     ),
     "evaluate.metric": Limit("a score's name, such as AP50_voc07", bool),
+    "evaluate.nms": Limit(
+        "[hard], [soft], [hard, soft] or [soft, hard]",
+        lambda value: (
+            bool(value) and set(value) <= {"hard", "soft"} and len(set(value)) == len(value)
+        ),
+    ),
     "evaluate.coco_backend": one_of("pycocotools", "faster-coco-eval"),
     "evaluate.resamples": whole(0),
     "evaluate.micro_batch_size": whole(1),

@@ -72,12 +72,12 @@ def score_detections(recipe: Recipe, path: Path) -> int:
     from detectors.commands.evaluate.judge import Judged
 
     datasets = open_data(recipe)
-    judge = new_judge(recipe, datasets)
+    judge = new_judge(recipe, datasets)  # of one NMS or another: a file does not say
     stored = read_detections(path, judge.annotations, datasets.category_ids)
     judge.judged = Judged(stored.annotations, stored.found, None, sum(stored.left_out.values()))
     print(f"detections {path}: {len(stored.found)} in {len(stored.annotations)} images")
     other = read_other(recipe, judge, stored.annotations)
-    return conclude(recipe, judge, other, {"detections": str(path)})
+    return conclude(recipe, [judge], other, {"detections": str(path)})
 
 
 def score_weights(recipe: Recipe, path: Path, device: str, processes: Processes) -> int:
@@ -92,7 +92,9 @@ def score_weights(recipe: Recipe, path: Path, device: str, processes: Processes)
     datasets = open_data(recipe)
     loaded = open_detector(recipe, datasets.class_names, path)
     print(f"device {device} · {loaded.line}")
-    judge = new_judge(recipe, datasets, loaded, processes)
+    kinds = recipe.evaluate.nms
+    judges = [new_judge(recipe, datasets, loaded, processes, nms) for nms in kinds]
+    judge = judges[0]
     assert datasets.val is not None  # or there were no judge
     note_changed_data(judge, path)
     other = read_other(recipe, judge, judge.annotations)
@@ -109,13 +111,15 @@ def score_weights(recipe: Recipe, path: Path, device: str, processes: Processes)
             workers=recipe.data.workers,
             progress=progress.advance,
             processes=processes,
+            others=judges[1:],
         )
-    judge.finish(loaded.step)
+    for one in judges:
+        one.collect(loaded.step)
     speed = processes.agree(speed, sum)
     if speed:
         print(f"{speed:.1f} images/s, reading included")
     about = {"weights": str(loaded.report.path), "sha256": loaded.report.sha256}
-    return processes.from_first(lambda: conclude(recipe, judge, other, about))
+    return processes.from_first(lambda: conclude(recipe, judges, other, about))
 
 
 def open_data(recipe: Recipe) -> Datasets:
@@ -133,8 +137,9 @@ def new_judge(
     datasets: Datasets,
     loaded: Optional[Loaded] = None,
     processes: Optional[Processes] = None,
+    nms: str = "",
 ) -> Judge:
-    """A judge of a recipe's flavours."""
+    """A judge of a recipe's flavours, for the detections of an NMS."""
     from detectors.commands.evaluate.judge import Judge
 
     if datasets.val is None:
@@ -147,6 +152,7 @@ def new_judge(
         backend=recipe.evaluate.coco_backend,
         model_classes=None if loaded is None else loaded.class_names,
         processes=processes,
+        nms=nms,
     )
 
 
@@ -175,14 +181,25 @@ def note_changed_data(judge: Judge, weights: Path) -> None:
         print(f"note: these are not the data (or not all) that {scores} was made on")
 
 
-def conclude(recipe: Recipe, judge: Judge, other: Optional[Stored], about: Dict[str, Any]) -> int:
-    """Score, write, tell; returns the exit code."""
+def conclude(
+    recipe: Recipe, judges: Sequence[Judge], other: Optional[Stored], about: Dict[str, Any]
+) -> int:
+    """Score, write, tell; returns the exit code.
+
+    Args:
+        recipe: of the evaluation.
+        judges: of one NMS each; the first is compared with `other`.
+        other: detections that the first are held against.
+        about: what `scores.json` says besides.
+    """
     from data.evaluation.scores import compare, flat
     from detectors.commands.evaluate.report import difference_lines, score_lines
+    from detectors.commands.evaluate.written import score_all, write_all
 
+    judge = judges[0]
     assert judge.judged is not None
     annotations, found, _, left_out = judge.judged
-    scores = judge.score(resamples=recipe.evaluate.resamples)
+    scores = score_all(judges, recipe.evaluate.resamples)
     lines = score_lines(scores)
     if len(annotations) < len(judge.annotations):
         lines.append(f"judged {len(annotations)} of the {len(judge.annotations)} images")
@@ -200,16 +217,17 @@ def conclude(recipe: Recipe, judge: Judge, other: Optional[Stored], about: Dict[
         about["against"] = {"file": str(recipe.against), **flat(differences)}
     folder = new_run_folder(Path(recipe.run.root) / "evaluate" / recipe.name)
     (folder / CONFIG).write_text(recipe_yaml(recipe), encoding="utf-8")
-    judge.write(folder, scores, {"recipe": recipe.name, **about})
-    print("\n".join([*lines, written(folder, annotations.class_names)]))
+    write_all(folder, judges, scores, {"recipe": recipe.name, **about})
+    print("\n".join([*lines, written(folder, annotations.class_names, list(scores)[1:])]))
     return 0
 
 
-def written(folder: Path, class_names: Sequence[str]) -> str:
-    """What lies where."""
+def written(folder: Path, class_names: Sequence[str], others: Sequence[str]) -> str:
+    """What lies where; `others` are the NMS beside the first."""
     files: List[str] = [
         SCORES,
         "detections.json",
+        *(f"detections_{nms}.json" for nms in others),
         f"comp4_det_test_<{len(class_names)} classes>.txt",
     ]
     return f"{folder}: {', '.join(files)}"

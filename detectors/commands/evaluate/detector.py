@@ -6,8 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple, Optional, Sequence, Tuple
 
+from detectors.commands.evaluate.suppression import evaluation_postprocess
 from detectors.commands.train.model import load_detector
 from detectors.experiment.recipe import Recipe, image_size
+from detectors.models.faster_rcnn.inference import FasterRCNN
 from detectors.weights import LoadReport
 from detectors.weights.family import Detector
 from detectors.weights.source import open_source
@@ -20,7 +22,7 @@ class Loaded(NamedTuple):
     """A detector with its weights."""
 
     model: Detector
-    """For inference, with the recipe's image size and score threshold."""
+    """For inference, with the recipe's image size, score threshold and first NMS."""
     class_names: Tuple[Optional[str], ...]
     """By its label."""
     report: LoadReport
@@ -56,8 +58,8 @@ def open_detector(recipe: Recipe, class_names: Sequence[str], path: Path) -> Loa
     names = tuple(class_names) if own is None else own
     model, report = load_detector(recipe, names, path)  # type: ignore[arg-type]  # names as saved
     threshold = recipe.model.box_head.score_threshold
-    postprocess = model.postprocess.config
-    if threshold is not None:
+    postprocess = evaluation_postprocess(model, recipe.evaluate.nms[0])
+    if threshold is not None and isinstance(model, FasterRCNN):
         postprocess = replace(postprocess, score_threshold=threshold)
     model.configure(image_size=image_size(recipe), postprocess=postprocess)
     return Loaded(model, names, report, step_of(report))

@@ -20,7 +20,7 @@ from data.collate import Placement, to_original
 from data.evaluation import coco
 from data.evaluation import scores as judges
 from data.evaluation.found import Found, checked, rounded
-from data.evaluation.results import write_results
+from data.evaluation.results import write_coco, write_results
 from data.evaluation.scores import Scores, write_scores
 from data.evaluation.stored import class_labels
 from detectors.commands.train.data_summary import fingerprint
@@ -57,6 +57,7 @@ class Judge:
             call `finish`; the first has what they found, and scores it.
         model_classes: names by the detector's label, where it is not made for this data; None: the
             data's own. Detections of a class that the data does not have are left out and counted.
+        nms: what the detections come from, hard or soft; empty where nothing says.
 
     Raises:
         ValueError: an unknown flavour, a metric that is not of them, or a class of the data that
@@ -74,6 +75,7 @@ class Judge:
         backend: str = "pycocotools",
         model_classes: Optional[Sequence[Optional[str]]] = None,
         processes: Optional[Processes] = None,
+        nms: str = "",
     ) -> None:
         known = judges.keys(flavours)
         if metric not in known:
@@ -92,6 +94,7 @@ class Judge:
         labels = class_labels(names, annotations.class_names, "weights")
         self._labels = np.array([-1 if n is None else n for n in labels], dtype=np.int64)
         self.processes = processes or Processes()
+        self.nms = nms
         self.judged: Optional[Judged] = None
         """The last evaluation that was finished; in the first process."""
         self._places = {int(number): place for place, number in enumerate(annotations.image_ids)}
@@ -159,14 +162,17 @@ class Judge:
         Raises:
             RuntimeError: nothing was added.
         """
+        self.collect(step)
+        return self.processes.from_first(self._quick_scores)
+
+    def collect(self, step: Optional[int] = None) -> None:
+        """As `finish`, which scores besides: `score` does so with more to say."""
         mine = (self._found, self._left_out)
         self._found, self._left_out = {}, 0
-        return self.processes.agree(mine, partial(self._finish, step))
+        self.processes.agree(mine, partial(self._collect, step))
 
-    def _finish(
-        self, step: Optional[int], parts: Sequence[Tuple[Dict[int, Found], int]]
-    ) -> Dict[str, float]:
-        """As `finish`, of what all processes found."""
+    def _collect(self, step: Optional[int], parts: Sequence[Tuple[Dict[int, Found], int]]) -> None:
+        """`judged` of what all processes found."""
         by_place: Dict[int, Found] = {}
         for found_there, _ in parts:
             by_place = {**found_there, **by_place}
@@ -182,6 +188,9 @@ class Judge:
             np.concatenate([one.boxes for one in each]),
         )
         self.judged = Judged(self.annotations.take(places), found, step, left_out)
+
+    def _quick_scores(self) -> Dict[str, float]:
+        """What `finish` returns."""
         scores = self.score(self.quick_flavours)
         values = {key: interval.value for key, interval in scores.values.items()}
         for row in scores.classes:
@@ -208,7 +217,7 @@ class Judge:
 
     def write(self, folder: Path, scores: Scores, about: Mapping[str, Any]) -> None:
         """Write the last finished evaluation: `detections.json`, `comp4_det_test_<class>.txt` and
-        `scores.json`.
+        `scores.json`, which names the NMS where it is known.
 
         Args:
             folder: where to.
@@ -225,7 +234,14 @@ class Judge:
             "detections_left_out": left_out,
             "data_fingerprint": self.fingerprint(),
         }
-        write_scores(folder, scores, {**about, **counts})
+        nms = {"nms": self.nms} if self.nms else {}
+        write_scores(folder, scores, {**about, **nms, **counts})
+
+    def write_beside(self, folder: Path) -> None:
+        """Write the last finished evaluation as the other one, `detections_<nms>.json`."""
+        assert self.judged is not None, "finish comes first"
+        annotations, found = self.judged.annotations, self.judged.found
+        write_coco(folder, annotations, found, self.category_ids, f"detections_{self.nms}.json")
 
     def fingerprint(self) -> str:
         """SHA-256 of everything that the whole dataset's annotations say; classes without a box,

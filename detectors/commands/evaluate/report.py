@@ -1,9 +1,9 @@
-"""Scores on screen, in percent; each number carries the name of its flavour."""
+"""Scores on screen, in percent; each line carries the names of its flavour and its NMS."""
 
 from __future__ import annotations
 
 import math
-from typing import Dict, List
+from typing import Dict, List, Mapping
 
 from data.evaluation.intervals import Interval
 from data.evaluation.scores import Scores, with_interval
@@ -20,22 +20,37 @@ FLAVOURS = {
 """Flavour -> what it is, and the keys of its line, best known first."""
 
 
-def score_lines(scores: Scores) -> List[str]:
-    """The table of classes, then one line per flavour.
+def score_lines(scores: Mapping[str, Scores]) -> List[str]:
+    """The table of classes of the first, then one line per flavour of each.
 
     P and R are at IoU 0.5 and the score where F1 is highest. A key is the one of `scores.json`.
+
+    Args:
+        scores: by NMS; under "" where nobody knows which it was.
     """
-    lines = table(*scores.table()).splitlines()
+    first = next(iter(scores.values()))
+    lines = table(*first.table()).splitlines()
+    for nms, one in scores.items():
+        lines += flavour_lines(one, nms)
+    if first.resamples:
+        lines.append(
+            f"[low, high]: 95 % of {first.resamples} resamples of the test images;"
+            " another training seed is not in them"
+        )
+    return lines
+
+
+def flavour_lines(scores: Scores, nms: str) -> List[str]:
+    """`COCO, 101 points:  AP_coco (hard NMS) 33.6  AP50_coco 52.1 ...`"""
+    label = f" ({nms} NMS)" if nms else ""
+    lines = []
     for flavour, (name, keys) in FLAVOURS.items():
         shown = [f"{key}_{flavour}" for key in keys if f"{key}_{flavour}" in scores.values]
         if shown:
-            values = [f"{key} {with_interval(scores.values[key])}" for key in shown]
-            lines.append(f"{name}:  {'  '.join(values)}")
-    if scores.resamples:
-        lines.append(
-            f"[low, high]: 95 % of {scores.resamples} resamples of the test images;"
-            " another training seed is not in them"
-        )
+            labelled = [f"{shown[0]}{label}", *shown[1:]]
+            values = [with_interval(scores.values[key]) for key in shown]
+            pairs = [f"{key} {value}" for key, value in zip(labelled, values)]
+            lines.append(f"{name}:  {'  '.join(pairs)}")
     return lines
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from pathlib import Path
-from typing import Dict, List, Mapping, Optional, Tuple
+from typing import Dict, List, Mapping, Optional, Sequence, Tuple
 
 import torch
 
@@ -13,6 +13,7 @@ from data.datamodule import DetectionData
 from detectors.commands.evaluate.judge import Judge, Judged
 from detectors.commands.evaluate.predict import judge_model
 from detectors.commands.evaluate.report import score_lines
+from detectors.commands.evaluate.written import score_all, write_all
 from detectors.commands.train.folder import write_text
 from detectors.commands.train.pictures import fit_of
 from detectors.commands.train.plan import Plan
@@ -27,8 +28,12 @@ from detectors.weights.tensor_file import read_tensor_file
 __all__ = ["data_notes", "finish", "judge_of", "last_words"]
 
 
-def judge_of(plan: Plan) -> Optional[Judge]:
+def judge_of(plan: Plan, nms: Optional[str] = None) -> Optional[Judge]:
     """Of the run's evaluations; None where there is nothing to evaluate on.
+
+    Args:
+        plan: of the run.
+        nms: of `evaluate.nms`; the first where None.
 
     Raises:
         ValueError: `evaluate.metric` or `evaluate.flavours` is unknown.
@@ -43,6 +48,7 @@ def judge_of(plan: Plan) -> Optional[Judge]:
         category_ids=datasets.category_ids,
         backend=evaluate.coco_backend,
         processes=plan.ranks.processes,
+        nms=nms or evaluate.nms[0],
     )
 
 
@@ -83,14 +89,18 @@ def finish(
             if is_better(scores_then[judge.metric], folder, checkpoints):
                 copy_whole(folder / LAST, folder / BEST)
                 best = step
-    if processes.from_first(lambda: is_other(judge.judged, best)):
-        evaluate(plan, judge, folder / BEST)
+    others = [one for nms in plan.recipe.evaluate.nms[1:] if (one := judge_of(plan, nms))]
+    again = processes.from_first(lambda: is_other(judge.judged, best))
+    if again or others:
+        path = processes.from_first(lambda: folder / (LAST if best is None else BEST))
+        evaluate(plan, judge, path, others)
     if not processes.first:
         return []
     if best is None:  # nothing to find in the pictures: no score is better than another
         copy_whole(folder / LAST, folder / BEST)
-    scores = judge.score(resamples=plan.recipe.evaluate.resamples)
-    judge.write(folder, scores, about)
+    judges = [judge, *others]
+    scores = score_all(judges, plan.recipe.evaluate.resamples)
+    write_all(folder, judges, scores, about)
     return score_lines(scores)
 
 
@@ -110,9 +120,11 @@ def as_logged(scores: Mapping[str, float]) -> Dict[str, float]:
     return {f"val/{name}": float(torch.tensor(float(value))) for name, value in scores.items()}
 
 
-def evaluate(plan: Plan, judge: Judge, path: Path) -> Tuple[Mapping[str, float], int]:
+def evaluate(
+    plan: Plan, judge: Judge, path: Path, others: Sequence[Judge] = ()
+) -> Tuple[Mapping[str, float], int]:
     """Judge the weights of a checkpoint, averaged ones where it has them; returns the metrics and
-    their step.
+    their step. `others` judge other NMS of the same candidates.
     """
     assert plan.datasets.val is not None
     saved = read_tensor_file(path).content
@@ -130,7 +142,10 @@ def evaluate(plan: Plan, judge: Judge, path: Path) -> Tuple[Mapping[str, float],
         batch_size=plan.recipe.evaluate.micro_batch_size,
         workers=plan.recipe.data.workers,
         processes=plan.ranks.processes,
+        others=others,
     )
+    for other in others:
+        other.collect(int(saved["step"]))
     return judge.finish(int(saved["step"])), int(saved["step"])
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, List, Optional
 
 from detectors.commands.evaluate.judge import Judge
+from detectors.commands.evaluate.suppression import evaluation_postprocess
 from detectors.commands.train.folder import record_of
 from detectors.commands.train.plan import Plan
 from detectors.experiment.learning_rate import learning_rate
@@ -30,8 +31,10 @@ __all__ = ["callbacks_of", "checkpoints_of", "metrics_of", "module_of", "strateg
 
 
 def module_of(plan: Plan, judge: Optional[Judge]) -> DetectionModule:
-    """Model, optimizer, learning rate and judge."""
+    """Model, optimizer, learning rate and judge; the model ends with the judge's NMS."""
     recipe = plan.recipe
+    if judge is not None:
+        plan.model.configure(postprocess=evaluation_postprocess(plan.model, judge.nms))
     return DetectionModule(
         plan.model,
         build_optimizer=partial(build_optimizer, optim=recipe.optim, poptorch=True),

@@ -43,6 +43,35 @@ def perfect(folder: Path, share: int = 1) -> Path:
     return file
 
 
+def test_hard_and_soft_nms_stand_beside_each_other(
+    make_run: MakeRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = make_run()
+    assert evaluate(f"weights={run}", "evaluate.nms=[soft,hard]", FLAVOURS) == 0
+    shown = capsys.readouterr().out
+    folder = tmp_path / "runs" / "evaluate" / "generated" / "1"
+    scores = scores_of(folder)
+    assert scores["nms"] == "soft"
+    assert list(scores["other_nms"]) == ["hard"]
+    for kind in ("soft", "hard"):
+        assert len(re.findall(rf"^[^\n]*: +AP50_voc07 \({kind} NMS\) \d", shown, re.M)) == 1
+        assert len(re.findall(rf"^[^\n]*: +AP_coco \({kind} NMS\) \d", shown, re.M)) == 1
+    assert "detections.json, detections_hard.json" in shown
+
+    # Each file, scored again without a model, gives the numbers that stand under its name.
+    theirs = {"detections.json": scores, "detections_hard.json": scores["other_nms"]["hard"]}
+    for number, (file, wanted) in enumerate(theirs.items(), 2):
+        assert evaluate(f"detections={folder / file}", FLAVOURS) == 0
+        again = scores_of(folder.parent / str(number))
+        assert "nms" not in again  # a file does not say
+        assert {k: v for k, v in again.items() if "AP" in k} == {
+            k: v for k, v in wanted.items() if "AP" in k
+        }
+    soft, hard = (json.loads((folder / file).read_text()) for file in theirs)
+    assert soft != hard
+    assert len(soft) > len(hard)  # nothing is dropped for overlap
+
+
 def test_a_run_folder_says_everything(
     make_run: MakeRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -64,8 +93,8 @@ def test_a_run_folder_says_everything(
     assert 0 <= scores["AP50_voc07_low"] <= scores["AP50_voc07"] <= scores["AP50_voc07_high"] <= 1
     assert set(scores["classes"]) == {"circle", "square", "triangle"}
     assert re.search(r"^class +images +boxes +P +R +AP50_voc07 +AP50_voc12$", shown, re.M)
-    assert re.search(r"^VOC2007, 11 points: +AP50_voc07 \d", shown, re.M)
-    assert re.search(r"^VOC2010-2012, area: +AP50_voc12 \d", shown, re.M)
+    assert re.search(r"^VOC2007, 11 points: +AP50_voc07 \(hard NMS\) \d", shown, re.M)
+    assert re.search(r"^VOC2010-2012, area: +AP50_voc12 \(hard NMS\) \d", shown, re.M)
     assert shown.startswith("val 6 images")
     assert "device cpu · faster_rcnn-r18_c4 64x64 · 3 classes" in shown
 
