@@ -8,7 +8,7 @@ pixels.
 from __future__ import annotations
 
 import math
-from typing import Dict, Sequence, Tuple
+from typing import Dict, Sequence, Tuple, Union
 
 import torch
 from torch import Tensor
@@ -87,13 +87,25 @@ def level_anchors(
 def pyramid_anchors(
     image_size: Tuple[int, int],
     levels: Sequence[int],
-    scale: float,
+    scale: Union[float, Sequence[float]],
     octaves: int = 3,
     aspects: Sequence[Tuple[float, float]] = ASPECTS["exact"],
 ) -> Tensor:
-    """Anchors of several levels, (N, 4) float32; arguments as `level_anchors`."""
+    """Anchors of several levels, (N, 4) float32.
+
+    Arguments as `level_anchors`; `scale` is one number for all levels, or one for each.
+
+    Raises:
+        ValueError: another number of scales than of levels.
+    """
+    scales = [scale] * len(levels) if isinstance(scale, (int, float)) else scale
+    if len(scales) != len(levels):
+        raise ValueError(f"scale must be one number or {len(levels)}, got {len(scales)}")
     return torch.cat(
-        [level_anchors(image_size, level, scale, octaves, aspects) for level in levels]
+        [
+            level_anchors(image_size, level, own, octaves, aspects)
+            for level, own in zip(levels, scales)
+        ]
     )
 
 

@@ -4,11 +4,11 @@ report that says so.
 
 from __future__ import annotations
 
-from typing import List, Mapping, Optional, Tuple
+from typing import Dict, List, Mapping, Optional, Tuple
 
 from torch import Tensor
 
-from detectors.models.efficientdet.config import EfficientDetConfig
+from detectors.models.efficientdet.config import AnchorAspects, EfficientDetConfig
 from detectors.weights.checkpoint import ClassNames
 from detectors.weights.coco_names import COCO_90
 from detectors.weights.family import Config
@@ -28,7 +28,7 @@ from detectors.weights.report import LoadReport
 from detectors.weights.source import CLASSIFIERS, Source
 from detectors.weights.voc_names import VOC_20
 
-ANCHOR_ASPECTS = {"effdet": "rounded", "automl": "exact"}
+ANCHOR_ASPECTS: Dict[str, AnchorAspects] = {"effdet": "rounded", "automl": "exact"}
 """effdet kept the 1.4 and 0.7 of automl's first months; automl has the root of 2 since 2020-09."""
 
 
@@ -36,10 +36,14 @@ DETECTRON2 = {20: VOC_20, 80: tuple(name for name in COCO_90 if name is not None
 """Its classes by their number: those of its two R-C4 detectors."""
 
 
-def anchor_aspects(source: Source, config: Config) -> str:
-    """The form of the anchors that the boxes are relative to."""
+def anchor_aspects(source: Source, config: Config) -> AnchorAspects:
+    """The form of the anchors that the boxes are relative to: the weights', unless the model was
+    given shapes of its own.
+    """
     if not isinstance(config, EfficientDetConfig):
         return config.anchors.version
+    if not isinstance(config.anchor_aspects, str):
+        return config.anchor_aspects
     if source.record is not None:
         assert isinstance(source.record.config, EfficientDetConfig)
         return source.record.config.anchor_aspects

@@ -208,5 +208,10 @@ def _restore(kind: Type[T], record: Mapping[str, Any], name: str) -> T:
     for key, value in record.items():
         if is_dataclass(hints[key]):
             value = _restore(hints[key], value, f"{name}.{key}")
-        values[key] = tuple(value) if isinstance(value, list) else value
+        values[key] = _tuples(value)
     return kind(**values)
+
+
+def _tuples(value: Any) -> Any:
+    """Lists as tuples, at any depth."""
+    return tuple(_tuples(inner) for inner in value) if isinstance(value, list) else value

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Dict, Optional, Tuple
 
+from detectors.models.efficientdet.config import AnchorAspects
 from detectors.weights.preprocess import Preprocess
 
 
@@ -35,8 +36,8 @@ class LoadReport:
     """What was changed on the way, in words."""
     preprocess: Preprocess
     """What the images must be put through; mean and std are set in the model."""
-    anchor_aspects: str
-    """Form of the anchors: EfficientDet's is set in the model, Faster R-CNN's is the model's."""
+    anchor_aspects: AnchorAspects
+    """Form of the anchors, or their shapes; EfficientDet's are set in the model."""
     class_names: Optional[Tuple[Optional[str], ...]]
     """Names by label, None for an unused label; None if the file does not tell."""
     notes: Tuple[str, ...]
@@ -72,7 +73,7 @@ class LoadReport:
             f"converted   {'; '.join(self.converted) or 'nothing'}",
             f"images      {pre.name}: RGB, mean {_colour(pre.mean)}, std {_colour(pre.std)},"
             f" padding {pre.pad}",
-            f"anchors     {self.anchor_aspects} aspect ratios",
+            f"anchors     {_aspects(self.anchor_aspects)}",
             f"classes     {len(names)} names ({names[0]} … {names[-1]})" if names else "",
             f"head        {self.head}" if self.head else "",
             f"new         {len(self.new)} tensors keep their random values{_some(self.new)}"
@@ -88,6 +89,13 @@ def _some(names: Tuple[str, ...]) -> str:
     if not names:
         return ""
     return f" ({', '.join(names[:2])}{', …' if len(names) > 2 else ''})"
+
+
+def _aspects(aspects: AnchorAspects) -> str:
+    """`exact aspect ratios`, or the shapes."""
+    if isinstance(aspects, str):
+        return f"{aspects} aspect ratios"
+    return "shapes " + ", ".join(f"{width:g}x{height:g}" for width, height in aspects)
 
 
 def _colour(values: Tuple[float, float, float]) -> str:

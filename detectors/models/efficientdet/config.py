@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
-from typing import Dict, Tuple
+from typing import Dict, Tuple, Union
 
-__all__ = ["CONFIGS", "EfficientDetConfig", "LossConfig"]
+from detectors.anchors import ASPECTS
+
+__all__ = ["CONFIGS", "AnchorAspects", "AnchorScale", "EfficientDetConfig", "LossConfig"]
+
+AnchorScale = Union[float, Tuple[float, ...]]
+AnchorAspects = Union[str, Tuple[Tuple[float, float], ...]]
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
@@ -57,8 +63,8 @@ class EfficientDetConfig:
     """Convolutions in each head before the predicting one."""
     fusion: str = "fastattn"
     """How a node adds its inputs: `fastattn`, `attn` or `sum`."""
-    anchor_scale: float = 4.0
-    """Side of a level's smallest square anchor, in strides."""
+    anchor_scale: AnchorScale = 4.0
+    """Side of a level's smallest square anchor, in strides: one number, or one for each level."""
     min_level: int = 3
     """Finest level; its stride is 2**level pixels."""
     max_level: int = 7
@@ -67,8 +73,9 @@ class EfficientDetConfig:
     """Class outputs; COCO's ids 1..90 are labels 0..89, ten of them unused."""
     anchor_octaves: int = 3
     """Anchor sizes per octave."""
-    anchor_aspects: str = "exact"
-    """Sides of the 2:1 anchors: `exact` (root of 2, as automl), `rounded` (1.4, as effdet)."""
+    anchor_aspects: AnchorAspects = "exact"
+    """Square, wide and tall anchors of 2:1, `exact` (root of 2, as automl) or `rounded` (1.4, as
+    effdet); or (width, height) factors, as many pairs as there are to be shapes."""
     activation: str = "swish"
     """`swish`, or `relu6` for the lite models."""
     mean: Tuple[float, float, float] = IMAGENET_MEAN
@@ -93,10 +100,6 @@ class EfficientDetConfig:
             raise ValueError(f"fusion must be fastattn, attn or sum, got '{self.fusion}'")
         if self.activation not in ("swish", "relu6"):
             raise ValueError(f"activation must be swish or relu6, got '{self.activation}'")
-        if self.anchor_aspects not in ("exact", "rounded"):
-            raise ValueError(
-                f"anchor_aspects must be exact or rounded, got '{self.anchor_aspects}'"
-            )
         if not 1 <= self.min_level <= 5 <= self.max_level:
             raise ValueError(
                 f"levels must include the backbone's last, 5, and start at 1 or later,"
@@ -110,6 +113,7 @@ class EfficientDetConfig:
             raise ValueError(f"norm must be batch or frozen, got '{self.norm}'")
         if min(self.std) <= 0:
             raise ValueError(f"std must be positive, got {self.std}")
+        require_anchors(self)
 
     @property
     def num_levels(self) -> int:
@@ -119,7 +123,44 @@ class EfficientDetConfig:
     @property
     def num_anchors(self) -> int:
         """Anchors on each cell."""
-        return self.anchor_octaves * 3
+        return self.anchor_octaves * len(self.anchor_factors)
+
+    @property
+    def anchor_factors(self) -> Tuple[Tuple[float, float], ...]:
+        """(width, height) of each shape of anchor, in base sizes."""
+        aspects = self.anchor_aspects
+        return ASPECTS[aspects] if isinstance(aspects, str) else aspects
+
+
+def require_anchors(config: EfficientDetConfig) -> None:
+    """Raise for settings of anchors that are out of range."""
+    scale, aspects, levels = config.anchor_scale, config.anchor_aspects, config.num_levels
+    scales = scale if isinstance(scale, tuple) else (scale,) * levels
+    if len(scales) != levels or not all(_positive(value) for value in scales):
+        raise ValueError(
+            f"anchor_scale must be a number > 0, or one for each of the {levels} levels"
+            f" {config.min_level}..{config.max_level}, got {scale}"
+        )
+    if config.anchor_octaves < 1:
+        raise ValueError(f"anchor_octaves must be at least 1, got {config.anchor_octaves}")
+    if isinstance(aspects, str) and aspects not in ASPECTS:
+        raise ValueError(
+            "anchor_aspects must be exact or rounded, or pairs of (width, height) factors,"
+            f" got '{aspects}'"
+        )
+    if not config.anchor_factors or not all(
+        isinstance(pair, tuple) and len(pair) == 2 and all(_positive(side) for side in pair)
+        for pair in config.anchor_factors
+    ):
+        raise ValueError(
+            "anchor_aspects must be exact or rounded, or pairs of (width, height) factors > 0"
+            f" such as ((1.0, 1.0), (1.4, 0.7)), got {aspects}"
+        )
+
+
+def _positive(value: object) -> bool:
+    """Whether this is a number over zero, and finite."""
+    return isinstance(value, (int, float)) and 0 < value < math.inf
 
 
 def _standard(

@@ -10,9 +10,9 @@ from typing import List, Tuple, Union
 
 from torch import Tensor, nn
 
-from detectors.anchors import ASPECTS, pyramid_anchors
 from detectors.layers import Normalise, require_size
-from detectors.models.efficientdet.config import EfficientDetConfig
+from detectors.models.efficientdet.anchors import build_anchors
+from detectors.models.efficientdet.config import AnchorAspects, EfficientDetConfig
 from detectors.models.efficientdet.network import EfficientDetNetwork, build_network
 from detectors.models.efficientdet.training import EfficientDetTraining
 from detectors.postprocess import Candidates, Detections, Postprocess, PostprocessConfig
@@ -51,14 +51,7 @@ class EfficientDet(nn.Module):
     def _bind(self, config: EfficientDetConfig, postprocess: PostprocessConfig) -> None:
         self.config = config
         self.normalise = Normalise(config.mean, config.std)
-        anchors = pyramid_anchors(
-            config.image_size,
-            range(config.min_level, config.max_level + 1),
-            config.anchor_scale,
-            config.anchor_octaves,
-            ASPECTS[config.anchor_aspects],
-        )
-        self.postprocess = Postprocess(anchors, config.image_size, postprocess)
+        self.postprocess = Postprocess(build_anchors(config), config.image_size, postprocess)
 
     def configure(
         self,
@@ -66,7 +59,7 @@ class EfficientDet(nn.Module):
         image_size: Union[int, Tuple[int, int], None] = None,
         mean: Union[Tuple[float, float, float], None] = None,
         std: Union[Tuple[float, float, float], None] = None,
-        anchor_aspects: Union[str, None] = None,
+        anchor_aspects: Union[AnchorAspects, None] = None,
         postprocess: Union[PostprocessConfig, None] = None,
     ) -> EfficientDet:
         """Change what surrounds the network, in place; its parameters stay.
@@ -75,7 +68,7 @@ class EfficientDet(nn.Module):
             image_size: pixels, one number or (height, width).
             mean: of RGB values 0..255.
             std: of RGB values 0..255.
-            anchor_aspects: "exact" or "rounded".
+            anchor_aspects: "exact" or "rounded", or (width, height) factors, as many as before.
             postprocess: settings of top-k and NMS.
 
         Returns:
@@ -91,11 +84,14 @@ class EfficientDet(nn.Module):
             "anchor_aspects": anchor_aspects,
         }
         changes = {name: value for name, value in given.items() if value is not None}
+        config = replace(self.config, **changes)  # type: ignore[arg-type]
+        if config.num_anchors != self.config.num_anchors:
+            raise ValueError(
+                f"anchor_aspects {config.anchor_aspects} make {config.num_anchors} anchors a cell,"
+                f" the heads have outputs for {self.config.num_anchors}: build another model"
+            )
         parameter = next(self.network.parameters())
-        self._bind(
-            replace(self.config, **changes),  # type: ignore[arg-type]
-            postprocess or self.postprocess.config,
-        )
+        self._bind(config, postprocess or self.postprocess.config)
         self.normalise.to(parameter.device, parameter.dtype)
         self.postprocess.to(parameter.device)
         return self
