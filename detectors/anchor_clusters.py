@@ -39,7 +39,7 @@ def cluster_sizes(sizes: Tensor, count: int, seed: int = 0) -> Tensor:
     if len(sizes) < 1 or count < 1:
         raise ValueError(f"clusters need a size and a count from 1 on, got {len(sizes)}, {count}")
     sizes = sizes.double()
-    different = sizes.unique(dim=0)
+    different: Tensor = sizes.unique(dim=0)  # type: ignore[no-untyped-call]
     if len(different) <= count:
         return different[different.prod(dim=1).argsort(stable=True)]
     generator = torch.Generator().manual_seed(seed)

@@ -94,7 +94,7 @@ def split_levels(anchors: Tensor, maps: Sequence[Tuple[int, int]]) -> List[Tenso
     if len(anchors) % sum(cells):
         raise ValueError(f"{len(anchors)} anchors are not as many on each of {sum(cells)} cells")
     per_cell = len(anchors) // sum(cells)
-    parts = anchors.split([count * per_cell for count in cells])
+    parts = torch.split(anchors, [count * per_cell for count in cells])
     return [part.reshape(rows, columns, per_cell, 4) for part, (rows, columns) in zip(parts, maps)]
 
 

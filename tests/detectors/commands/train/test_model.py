@@ -13,9 +13,10 @@ import torch
 from detectors.commands.train.model import build_model, configuration, load_detector
 from detectors.experiment.recipe import Norm, Recipe
 from detectors.layers import FrozenBatchNorm2d
-from detectors.models.faster_rcnn.config import CONFIGS
+from detectors.models.faster_rcnn.config import CONFIGS, FasterRCNNConfig
 from detectors.models.faster_rcnn.inference import FasterRCNN
 from detectors.weights import known, save
+from detectors.weights.family import Detector
 
 # torch 2.0's own reader of weights trips over its own deprecation
 pytestmark = pytest.mark.filterwarnings("ignore:TypedStorage is deprecated")
@@ -35,7 +36,7 @@ def tiny(weights: str = "random", **settings: Any) -> Recipe:
     return recipe
 
 
-def same(one: FasterRCNN, two: FasterRCNN, part: str = "") -> bool:
+def same(one: Detector, two: Detector, part: str = "") -> bool:
     ours, theirs = one.network.state_dict(), two.network.state_dict()
     return all(torch.equal(ours[name], theirs[name]) for name in ours if name.startswith(part))
 
@@ -72,6 +73,7 @@ def test_the_configuration_is_the_variants_with_what_the_recipe_changes() -> Non
     recipe.model.rpn.post_nms = [50, 20]
     recipe.model.box_head.score_threshold = 0.2
     config = configuration(recipe, 3)
+    assert isinstance(config, FasterRCNNConfig)
     variant = CONFIGS["detectron2"]
     assert (config.name, config.depth, config.image_size) == ("faster_rcnn-r18_c4", 18, (96, 64))
     assert (config.norm, config.frozen_stages) == ("batch", 0)  # random weights train everything
@@ -83,6 +85,7 @@ def test_the_configuration_is_the_variants_with_what_the_recipe_changes() -> Non
     assert config.box_head.pool_size == variant.box_head.pool_size
     recipe.model.weights = "imagenet"
     frozen = configuration(recipe, 3)
+    assert isinstance(frozen, FasterRCNNConfig)
     assert (frozen.norm, frozen.frozen_stages) == ("frozen", 2)
     recipe.model.norm = Norm.batch
     assert configuration(recipe, 3).norm == "batch"
@@ -103,8 +106,9 @@ def test_imagenet_is_torchvisions_file_fetched_once(
     assert same(model, fresh, "rpn.")
     assert same(model, fresh, "box_head.")
     stem = torch.load(classifier, weights_only=True)["conv1.weight"]
+    assert isinstance(model, FasterRCNN)
     assert torch.equal(model.network.backbone.conv1.weight, stem)
-    assert isinstance(model.network.backbone.layer3[0].bn1, FrozenBatchNorm2d)
+    assert isinstance(model.network.backbone.layer3.get_submodule("0.bn1"), FrozenBatchNorm2d)
     touched = "urllib.request.urlopen"
     monkeypatch.setattr(touched, lambda *_, **__: pytest.fail("the network was touched"))
     again, _ = build_model(tiny("imagenet"), NAMES, quiet=True)

@@ -9,9 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from detectors.commands.train.model import configuration
+from detectors.commands.train.model import build_detector, configuration
 from detectors.experiment.recipe import Recipe, image_size, load_recipe, poptorch_options
-from detectors.models.faster_rcnn.inference import build_faster_rcnn
 from detectors.splits import apply_splits
 from poplar_ops.runtime import IS_HOST, poptorch
 
@@ -36,10 +35,10 @@ def inputs(recipe: Recipe) -> Tuple[Tensor, ...]:
 
 def compiled(recipe: Recipe, *, half: bool) -> poptorch.PoplarExecutor:
     """Its training executor, compiled for no device."""
-    model = build_faster_rcnn(configuration(recipe, NUM_CLASSES))
+    model = build_detector(configuration(recipe, NUM_CLASSES))
     if half:  # what `precision: mixed` is on an IPU
-        model.network.backbone.half()
-        model.network.rpn.half()
+        for name in model.half_parts:
+            model.network.get_submodule(name).half()
     training = apply_splits(model.for_training(), recipe.pipeline.splits)
     optimizer = poptorch.optim.SGD(
         [value for value in training.parameters() if value.requires_grad], lr=recipe.optim.lr
