@@ -17,6 +17,7 @@ from detectors.boxes import box_area, box_intersection
 __all__ = ["IGNORE", "NEGATIVE", "POSITIVE", "MatchConfig", "Matches", "match_boxes"]
 
 IGNORE, NEGATIVE, POSITIVE = -1, 0, 1
+AT_ONCE = 32  # boxes: all pairs of D7's anchors and 100 boxes would be 177 MB, several times
 
 
 class Matches(NamedTuple):
@@ -76,6 +77,55 @@ def match_boxes(
     Returns:
         Matches; images without boxes have background only.
     """
+    found = [
+        match_some(anchors, boxes[:, first:last], labels[:, first:last], config, allowed)
+        for first in range(0, boxes.shape[1], AT_ONCE)
+        for last in [min(first + AT_ONCE, boxes.shape[1])]
+    ]
+    best, index, covered, positive, forced, owner = found[0]
+    for number, more in enumerate(found[1:], start=1):  # of equals the first stays
+        better, offset = more.best > best, number * AT_ONCE
+        index = torch.where(better, more.index + offset, index)
+        owner = torch.where(more.forced & ~forced, more.owner + offset, owner)
+        best = torch.maximum(best, more.best)
+        covered = torch.maximum(covered, more.covered)
+        positive, forced = positive | more.positive, forced | more.forced
+    index = torch.where(forced, owner, index)
+    positive = positive | forced | (best >= config.positive)
+    negative = (best < config.negative) & (covered < config.ignore)
+    if allowed is not None:
+        positive, negative = positive & allowed, negative & allowed
+    state = torch.full_like(index, IGNORE, dtype=torch.int32)
+    state = torch.where(negative, torch.full_like(state, NEGATIVE), state)
+    state = torch.where(positive, torch.full_like(state, POSITIVE), state)
+    return Matches(index.int(), state)
+
+
+class Overlaps(NamedTuple):
+    """What some of the boxes are to each anchor; every field is (B, N)."""
+
+    best: Tensor
+    """Largest IoU."""
+    index: Tensor  # type: ignore[assignment]  # as above
+    """Row of its box."""
+    covered: Tensor
+    """Largest share of the anchor inside one region to ignore."""
+    positive: Tensor
+    """Bool: the best of a box, by `low_quality`."""
+    forced: Tensor
+    """Bool: the best of a box, by `force`."""
+    owner: Tensor
+    """Row of that box, where forced."""
+
+
+def match_some(
+    anchors: Tensor,
+    boxes: Tensor,
+    labels: Tensor,
+    config: MatchConfig,
+    allowed: Optional[Tensor],
+) -> Overlaps:
+    """Hold all anchors against some boxes; arguments as `match_boxes`."""
     common = box_intersection(anchors, boxes)  # (B, N, G)
     area = box_area(anchors)[..., None]  # (B, N, 1) or (N, 1)
     union = area + box_area(boxes)[:, None, :] - common
@@ -86,22 +136,14 @@ def match_boxes(
     if allowed is not None:
         iou = torch.where(allowed[..., None], iou, zero)
     best, index = iou.max(dim=-1)  # (B, N)
-
-    positive = best >= config.positive
+    positive = forced = torch.zeros_like(best, dtype=torch.bool)
+    owner = index
     if config.low_quality:
         best_of_box = iou.amax(dim=1, keepdim=True)  # (B, 1, G)
-        positive = positive | ((iou == best_of_box) & (best_of_box > 0)).any(dim=-1)
+        positive = ((iou == best_of_box) & (best_of_box > 0)).any(dim=-1)
     if config.force:
         own = iou.argmax(dim=1, keepdim=True)  # (B, 1, G), each box's anchor
         place = torch.arange(iou.shape[1], dtype=own.dtype, device=iou.device)[:, None]  # (N, 1)
-        forced = (place == own) & (iou > 0)  # (B, N, G)
-        is_forced = forced.any(dim=-1)
-        index = torch.where(is_forced, forced.int().argmax(dim=-1), index)
-        positive = positive | is_forced
-    negative = (best < config.negative) & (covered.amax(dim=-1) < config.ignore)
-    if allowed is not None:
-        positive, negative = positive & allowed, negative & allowed
-    state = torch.full_like(index, IGNORE, dtype=torch.int32)
-    state = torch.where(negative, torch.full_like(state, NEGATIVE), state)
-    state = torch.where(positive, torch.full_like(state, POSITIVE), state)
-    return Matches(index.int(), state)
+        theirs = (place == own) & (iou > 0)  # (B, N, G)
+        forced, owner = theirs.any(dim=-1), theirs.int().argmax(dim=-1)
+    return Overlaps(best, index, covered.amax(dim=-1), positive, forced, owner)
