@@ -128,6 +128,8 @@ class DataSettings:
     """Boxes per picture that the graph has room for; more are counted and reported."""
     validation: float = 0.2
     """Share that is evaluated on where the data has no lists."""
+    limit: Optional[int] = None
+    """The first so many pictures of each split alone, to try things or to overfit; null = all."""
     skip_bad: bool = False
     """Go on although pictures cannot be read or annotations are damaged: leave those out."""
     workers: int = 2

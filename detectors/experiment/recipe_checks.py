@@ -124,6 +124,7 @@ RULES: Dict[str, Limit] = {
     "data.difficult": one_of("use", "ignore", "leave_out"),
     "data.max_boxes": whole(1),
     "data.validation": number("over 0 and under 1", 0, 1 - 1e-9, over=True),
+    "data.limit": whole(1),
     "data.workers": whole(0),
     "data.count": pair("[pictures to train on, to evaluate on], both >= 1"),
     "data.noise": Limit("a whole number 2..256", lambda value: 2 <= value <= 256),

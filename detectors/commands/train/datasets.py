@@ -116,7 +116,7 @@ def open_datasets(recipe: Recipe, *, train: bool = True, refuse: bool = True) ->
     sets = {"train": settings.train} if train else {}
     if settings.val:
         sets["val"] = settings.val
-    source = read_all(reader(settings, root, recipe.seed), sets)
+    source = limited(read_all(reader(settings, root, recipe.seed), sets), settings.limit)
     probe_pictures(root, source.splits, source.report, decode=recipe.task is Task.check)
     bad = {defect.where: defect.detail for defect in source.report.of_kind("unreadable")}
     splits = {split: without(table, bad) for split, table in source.splits.items()}
@@ -149,7 +149,7 @@ def generated(recipe: Recipe, train: bool) -> Datasets:
     size = image_size(recipe)
     wanted = {"train": train, "val": bool(settings.val)}
     datasets = {
-        split: GeneratedImages(count, size, seed, settings.noise)
+        split: GeneratedImages(min(count, settings.limit or count), size, seed, settings.noise)
         for (split, seed), count in zip(GENERATED_SEEDS.items(), settings.count)
         if count and wanted[split]
     }
@@ -206,6 +206,16 @@ def read_all(read: Read, sets: Mapping[str, Sequence[str]]) -> Source:
         head, expected, layout = text.partition("; expected\n")
         get = [line for line in layout.splitlines() if line.startswith("get it")]
         raise type(error)("\n".join([head if expected else text, *get, hint])) from None
+
+
+def limited(source: Source, limit: Optional[int]) -> Source:
+    """The first pictures of each split."""
+    if limit is None:
+        return source
+    splits = {
+        name: table.take(range(min(limit, len(table)))) for name, table in source.splits.items()
+    }
+    return source._replace(splits=splits)
 
 
 def without(table: Annotations, names: Mapping[str, str]) -> Annotations:

@@ -283,3 +283,14 @@ def test_coco_keeps_its_category_ids(shared_data: Path) -> None:
     recipe.data.classes_alias = {"dog": "cat"}
     with pytest.raises(ValueError, match=r"data.classes_alias is for data.format=voc"):
         open_datasets(recipe)
+
+
+def test_a_limit_takes_the_first_pictures_of_each_split(devkit: Path) -> None:
+    datasets = open_datasets(recipe_for(devkit, limit=2, **VOC_SETS))
+    assert datasets.val is not None
+    assert (len(datasets.train), len(datasets.val)) == (2, 1)
+    names = [str(name)[-10:] for name in datasets.train.annotations.names]
+    assert names == ["000001.png", "000002.png"]
+    made = Recipe()
+    made.data.format, made.data.limit, made.image.size = DataFormat.generated, 3, 64
+    assert len(open_datasets(made).train) == 3
