@@ -1,9 +1,4 @@
-"""COCO's annotation files: boxes x, y, width, height and category ids with holes end here.
-
-root/annotations/instances_train2017.json, root/train2017/*.jpg    set "train2017"
-root/annotations/train.json, root/images/*.jpg                     set "train"
-root/train/_annotations.coco.json, root/train/*.jpg                set "train"
-"""
+"""COCO's annotation files: boxes x, y, width, height and category ids with holes end here."""
 
 from __future__ import annotations
 
@@ -14,15 +9,11 @@ from pathlib import Path
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from data.annotations import Annotations, BoxList, pack
-from data.defects import DefectReport, keep_box, note_shared
-from data.download import how_to_get
+from data.coco_layout import find_file
+from data.defects import DefectReport, keep_box, note_classes, note_shared
+from data.drawn_split import draw, how_drawn
 
 __all__ = ["CocoSplits", "read_coco"]
-
-LAYOUT = """  {root}/annotations/instances_{name}.json
-  {root}/{name}/000000000139.jpg
-{get}
-or name the place: data.root=DIR"""
 
 
 class CocoSplits(NamedTuple):
@@ -45,76 +36,123 @@ class Part(NamedTuple):
 
 
 def read_coco(
-    root: Path, splits: Mapping[str, Sequence[str]], *, classes: Optional[Sequence[str]] = None
+    root: Path,
+    splits: Mapping[str, Sequence[str]],
+    *,
+    classes: Optional[Sequence[str]] = None,
+    aliases: Optional[Mapping[str, str]] = None,
+    seed: int = 0,
+    validation: float = 0.2,
 ) -> CocoSplits:
     """Read the annotations of one or more splits; no picture is opened.
 
     Crowds are kept: evaluation needs them, and samples have them as regions to ignore.
 
     Args:
-        root: folder that holds `annotations`.
+        root: folder of one of the layouts of `data.coco_layout`.
         splits: name -> sets, such as `{"train": ["train2017"], "val": ["val2017"]}`. The first is
             the one that is trained on.
         classes: the names by label; the file's categories by rising id where None.
+        aliases: category's name -> class to take it for; the lowest id of a class is its own.
+        seed: of the train/val split that is drawn where there is one file for all.
+        validation: share of it that is "val".
 
     Raises:
         FileNotFoundError: no such file, or images that it names are not there.
         ValueError: a file that is no COCO annotation file, or sets whose categories differ.
     """
     report = DefectReport()
-    parts = {split: [read_part(root, name) for name in sets] for split, sets in splits.items()}
-    categories = one_table([part for sets in parts.values() for part in sets])
+    reader = CocoReader(root, seed, validation, report)
+    parts = {split: [reader.part(name) for name in sets] for split, sets in splits.items()}
+    categories = {
+        number: (aliases or {}).get(name, name)
+        for number, name in one_table([part for sets in parts.values() for part in sets]).items()
+    }
     ids = {name: number for number, name in sorted(categories.items(), reverse=True)}
-    names = list(classes) if classes is not None else [categories[n] for n in sorted(categories)]
+    own = list(dict.fromkeys(categories[number] for number in sorted(categories)))
+    names = list(classes) if classes is not None else own
     absent = [name for name in names if name not in ids]
     if absent:
         raise ValueError(
             f"data.classes {absent} are not among the {len(ids)} categories of"
             f" {next(iter(parts.values()))[0].where}: {', '.join(sorted(ids))}"
         )
-    labels = {ids[name]: label for label, name in enumerate(names)}
+    labels = {number: names.index(name) for number, name in categories.items() if name in names}
     tables = {}
     for split, sets in parts.items():
         lists = [one for part in sets for one in box_lists(root, part, labels, categories, report)]
         tables[split] = pack(lists, names)
-    for place, name in enumerate(names):
-        first = next(iter(tables))
-        if place not in tables[first].labels:
-            report.add("not_trained", name, f"split {first}")
+    first, trained = next(iter(tables.items()))
+    note_classes(names, {names[label] for label in trained.labels.tolist()}, first, report)
     note_shared({split: table.names.tolist() for split, table in tables.items()}, report)
     return CocoSplits(tables, report, tuple(ids[name] for name in names))
 
 
-def read_part(root: Path, name: str) -> Part:
-    """Find and read a set's file."""
-    folder = root / "annotations"
-    places = [
-        (folder / f"instances_{name}.json", [root / name, root / "images" / name, root / "images"]),
-        (folder / f"{name}.json", [root / name, root / "images" / name, root / "images"]),
-        (root / name / "_annotations.coco.json", [root / name]),
-    ]
-    for path, images in places:
-        if not path.is_file():
-            continue
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ValueError(f"{path} is not JSON: {error}") from None
-        keys = ("images", "annotations", "categories")
-        if not isinstance(content, dict) or any(key not in content for key in keys):
-            raise ValueError(f"{path} is no COCO annotation file: it needs {', '.join(keys)}")
-        where = path.relative_to(root).as_posix()
-        there = [place for place in images if place.is_dir()]
+class CocoReader:
+    """Reads each annotation file once, however many sets are drawn from it.
+
+    Args:
+        root: of the dataset.
+        seed, validation: see `read_coco`.
+        report: where notes go.
+    """
+
+    def __init__(self, root: Path, seed: int, validation: float, report: DefectReport) -> None:
+        self.root = root
+        self.seed = seed
+        self.validation = validation
+        self.report = report
+        self.read: Dict[Path, Dict[str, Any]] = {}
+
+    def part(self, name: str) -> Part:
+        """Find and read a set's file."""
+        file = find_file(self.root, name)
+        first_time = file.path not in self.read
+        if first_time:
+            self.read[file.path] = read_file(file.path)
+        content = self.read[file.path]
+        where = file.path.relative_to(self.root).as_posix()
+        there = [place for place in file.images if place.is_dir()]
+        if file.drawn:
+            content = self.drawn(content, name)
+            names = [entry["file_name"] for entry in content["images"][:1]]
+            there = [place for place in there if all((place / one).is_file() for one in names)]
+            if first_time and name != "all":
+                self.report.notes.append(
+                    how_drawn(f"one file, {where}", self.seed, self.validation)
+                )
         if not there:
             raise FileNotFoundError(
-                f"no images of {path}: tried {', '.join(str(place) for place in images)}"
+                f"no images of {file.path}: tried {', '.join(str(place) for place in file.images)}"
             )
         return Part(where, content, there[0])
-    tried = " or ".join(str(path) for path, _ in places)
-    raise FileNotFoundError(
-        f"no annotations at {tried}; expected\n"
-        + LAYOUT.format(root=root, name=name, get=how_to_get("coco2017", root))
-    )
+
+    def drawn(self, content: Dict[str, Any], name: str) -> Dict[str, Any]:
+        """A set's pictures and their boxes; boxes of no picture come with all sets but val."""
+        files = [entry["file_name"] for entry in content["images"]]
+        members = set(draw(files, name, self.seed, self.validation))
+        images = [entry for entry in content["images"] if entry["file_name"] in members]
+        ours = {entry["id"] for entry in images}
+        others = {entry["id"] for entry in content["images"]} - ours
+        rows = [
+            entry
+            for entry in content["annotations"]
+            if entry.get("image_id") in ours
+            or (name != "val" and entry.get("image_id") not in others)
+        ]
+        return {**content, "images": images, "annotations": rows}
+
+
+def read_file(path: Path) -> Dict[str, Any]:
+    """A file's content, its three lists in it."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON: {error}") from None
+    keys = ("images", "annotations", "categories")
+    if not isinstance(content, dict) or any(key not in content for key in keys):
+        raise ValueError(f"{path} is no COCO annotation file: it needs {', '.join(keys)}")
+    return content
 
 
 def one_table(parts: Sequence[Part]) -> Dict[int, str]:
@@ -141,11 +179,11 @@ def box_lists(
     """A part's pictures by rising id; bad boxes are noted and left out, classes that were not asked
     for are left out.
     """
-    inside = part.images.relative_to(root).as_posix()
+    inside = part.images.relative_to(root)
     lists: Dict[int, BoxList] = {}
     files = set()
     for image in part.content["images"]:
-        name = f"{inside}/{image['file_name']}"
+        name = (inside / image["file_name"]).as_posix()
         if image["id"] in lists or name in files:
             report.add("listed_twice", name, f"image id {image['id']}")
             continue

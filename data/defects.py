@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
 __all__ = [
     "Box",
@@ -13,6 +13,7 @@ __all__ = [
     "DefectReport",
     "Kind",
     "keep_box",
+    "note_classes",
     "note_shared",
 ]
 
@@ -36,6 +37,7 @@ KINDS: Dict[str, Kind] = {
     "bad_file": Kind(True, "annotation files that cannot be parsed"),
     "no_name": Kind(True, "objects without a class name"),
     "no_box": Kind(True, "objects without a box"),
+    "bad_line": Kind(True, "label lines that are not a class and a box"),
     "bad_number": Kind(True, "boxes with a coordinate that is not a number"),
     "no_image": Kind(True, "boxes of an image that is not listed"),
     "unknown_class": Kind(True, "objects of a class that is not in the list"),
@@ -55,8 +57,9 @@ KINDS: Dict[str, Kind] = {
     "empty": Kind(False, "boxes of zero width or height, left out"),
     "inverted": Kind(False, "boxes with minimum and maximum exchanged, left out"),
     "outside": Kind(False, "boxes wholly outside their image, left out"),
+    "not_shares": Kind(False, "boxes whose numbers are not shares of their image, left out"),
 }
-DROPPED = ("empty", "inverted", "outside")
+DROPPED = ("empty", "inverted", "outside", "not_shares")
 
 
 @dataclass(frozen=True)
@@ -163,6 +166,21 @@ def keep_box(box: Box, size: Tuple[int, int], report: DefectReport, where: str) 
     if inside != box:
         report.add("clipped", where, f"{detail} in {width}x{height}")
     return box
+
+
+def note_classes(names: Sequence[str], trained: Set[str], split: str, report: DefectReport) -> None:
+    """Note class names that differ only in case, and classes without a box to train on."""
+    by_case: Dict[str, List[str]] = {}
+    for name in names:
+        by_case.setdefault(name.lower(), []).append(name)
+    for same in by_case.values():
+        if len(same) > 1:
+            target, *others = sorted(same, key=lambda name: (name != name.lower(), name))
+            alias = ", ".join(f"{other}: {target}" for other in others)
+            report.add("only_case", " and ".join(sorted(same)), f"data.classes_alias={{{alias}}}")
+    for name in names:
+        if name not in trained:
+            report.add("not_trained", name, f"split {split}")
 
 
 def note_shared(splits: Mapping[str, Sequence[str]], report: DefectReport) -> None:

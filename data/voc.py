@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
 from data.annotations import Annotations, BoxList, pack
-from data.defects import DefectReport, keep_box, note_shared
+from data.defects import DefectReport, keep_box, note_classes, note_shared
+from data.drawn_split import how_drawn
 from data.probing import image_size
 from data.voc_layout import ImageIndex, VocFolder, find_folder, set_members, xml_names
 from data.voc_xml import Sheet, read_sheet
@@ -152,8 +153,7 @@ class VocReader:
                 self.report.add("missing_image", path)
             self.note_unlabelled(folder)
             if not by_folder and part != "all":
-                share = f"{1 - self.validation:.0%} train, {self.validation:.0%} val"
-                self.report.notes.append(f"no ImageSets: split {share} by seed {self.seed}")
+                self.report.notes.append(how_drawn("no ImageSets", self.seed, self.validation))
         return folder, members
 
     def read_all(self, folder: VocFolder, members: Sequence[str]) -> List[str]:
@@ -216,21 +216,6 @@ class VocReader:
             Page(image, replace(sheet, things=[thing.from_one() for thing in sheet.things]))
             for image, sheet in there
         ]
-
-
-def note_classes(names: Sequence[str], trained: Set[str], split: str, report: DefectReport) -> None:
-    """Note class names that differ only in case, and classes without a box to train on."""
-    by_case: Dict[str, List[str]] = {}
-    for name in names:
-        by_case.setdefault(name.lower(), []).append(name)
-    for same in by_case.values():
-        if len(same) > 1:
-            target, *others = sorted(same, key=lambda name: (name != name.lower(), name))
-            alias = ", ".join(f"{other}: {target}" for other in others)
-            report.add("only_case", " and ".join(sorted(same)), f"data.classes_alias={{{alias}}}")
-    for name in names:
-        if name not in trained:
-            report.add("not_trained", name, f"split {split}")
 
 
 def unique(pages: Sequence[Page], report: DefectReport) -> List[Page]:

@@ -9,17 +9,25 @@ root/train/*.xml, root/valid/*.xml                       by folder
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, List, Optional, Sequence
+from typing import Dict, List, Optional
 
 from data.download import how_to_get
+from data.drawn_split import DRAWN, SPELLINGS, draw
 from data.folder import is_image, natural_key
 
-__all__ = ["ImageIndex", "LAYOUT", "VocFolder", "find_folder", "set_members"]
+__all__ = [
+    "ImageIndex",
+    "LAYOUT",
+    "VocFolder",
+    "find_folder",
+    "set_members",
+    "split_folders",
+    "xml_names",
+]
 
 LAYOUT = """  {root}/VOC2007/Annotations/000001.xml JPEGImages/000001.jpg
   {root}/VOC2007/ImageSets/Main/trainval.txt test.txt, and VOC2012 likewise
@@ -29,8 +37,7 @@ OWN_LAYOUT = """  {root}/Annotations/*.xml   (or xml files in any folder below)
   {root}/JPEGImages/*.jpg    (or pictures in any folder below)
   {root}/ImageSets/Main/train.txt val.txt   (optional; else a split is drawn by the seed)
 name the place: data.root=DIR"""
-FOLDER_NAMES = {"val": ("val", "valid", "validation")}
-DRAWN = ("train", "val", "trainval", "all")
+SPLIT_FOLDERS = ("train", *SPELLINGS["val"], "test")
 
 
 @dataclass(frozen=True)
@@ -89,7 +96,7 @@ def find_folder(root: Path, name: str) -> VocFolder:
         raise FileNotFoundError(
             f"no dataset at {root}: no such folder; expected\n" + OWN_LAYOUT.format(root=root)
         )
-    for inner in FOLDER_NAMES.get(name, (name,)):
+    for inner in SPELLINGS.get(name, (name,)):
         path = root / inner
         if path.is_dir() and xml_names(path):
             return tree_at(path, official=False)
@@ -99,6 +106,11 @@ def find_folder(root: Path, name: str) -> VocFolder:
             f"no dataset at {root}: no .xml in it; expected\n" + OWN_LAYOUT.format(root=root)
         )
     return tree
+
+
+def split_folders(root: Path) -> List[str]:
+    """Folders with annotations that are called after a split."""
+    return [name for name in SPLIT_FOLDERS if (root / name).is_dir() and xml_names(root / name)]
 
 
 def xml_names(folder: Path) -> List[str]:
@@ -176,22 +188,17 @@ def set_members(
         raise FileNotFoundError(
             f"no list {path}; there {'are' if listed else 'is no list at all'}: {', '.join(listed)}"
         )
+    folders = split_folders(folder.path)
+    if folders:
+        raise FileNotFoundError(
+            f"no list {path} and no folder '{name}'; there {'are' if len(folders) > 1 else 'is'}"
+            f" {', '.join(folders)}"
+        )
     if name not in DRAWN:
         raise FileNotFoundError(
             f"no list {path} and no folder '{name}'; without lists the sets are {', '.join(DRAWN)}"
         )
-    return drawn(everything, name, seed, validation)
-
-
-def drawn(names: Sequence[str], part: str, seed: int, validation: float) -> List[str]:
-    """Train or val: the `validation` share with the smallest hashes is val, so that a few new files
-    change the side of few others.
-    """
-    if part == "trainval":
-        return list(names)
-    order = sorted(names, key=lambda name: hashlib.sha256(f"{seed}:{name}".encode()).digest())
-    held_out = set(order[: round(len(order) * validation)])
-    return [name for name in names if (name in held_out) == (part == "val")]
+    return draw(everything, name, seed, validation)
 
 
 def without_extension(name: str) -> str:

@@ -130,3 +130,77 @@ def test_the_mini_set_has_its_counts(shared_data: Path) -> None:
     assert (len(ids), ids[0], ids[-1]) == (80, 1, 90)
     assert set(report.counts()) == {"not_trained"}
     assert sum(1 for number in val.counts().values() if number) <= 58
+
+
+def everything(root: Path, path: str, **changes: Any) -> Path:
+    """One file for ten pictures in `images`."""
+    (root / path).parent.mkdir(parents=True, exist_ok=True)
+    (root / "images").mkdir(exist_ok=True)
+    names = [f"x{number}.jpg" for number in range(10)]
+    for name in names:
+        Image.new("RGB", (60, 40)).save(root / "images" / name)
+    images = [
+        {"id": number, "file_name": name, "height": 40, "width": 60}
+        for number, name in enumerate(names)
+    ]
+    rows = [{**DOG, "id": number, "image_id": number} for number in range(10)]
+    file = {**content([]), "images": images, "annotations": rows, **changes}
+    (root / path).write_text(json.dumps(file))
+    return root
+
+
+@pytest.mark.parametrize(
+    "path", ["annotations/instances_default.json", "annotations.json", "images/mine.json"]
+)
+def test_one_file_for_all_is_split_by_the_seed(tmp_path: Path, path: str) -> None:
+    root = everything(tmp_path, path)
+    wanted = {"train": ["train"], "val": ["val"]}
+    if path.startswith("images"):
+        with pytest.raises(FileNotFoundError, match="no annotations at"):
+            read_coco(root, wanted)
+        return
+    splits, report, _ = read_coco(root, wanted, seed=3, validation=0.3)
+    train, val = (splits[split].image_ids.tolist() for split in wanted)
+    assert (len(train), len(val)) == (7, 3)
+    assert sorted(train + val) == list(range(10))
+    assert len(splits["train"].boxes) == 7
+    assert report.notes == [f"one file, {path}: split 70% train, 30% val by seed 3"]
+    assert set(report.counts()) == {"not_trained"}
+    assert len(read_coco(root, {"t": ["all"]}).splits["t"]) == 10
+    again = read_coco(root, {"val": ["val"]}, seed=3, validation=0.3).splits["val"]
+    assert again.image_ids.tolist() == val
+    other = read_coco(root, {"val": ["val"]}, seed=4, validation=0.3).splits["val"]
+    assert other.image_ids.tolist() != val
+
+
+def test_a_box_of_no_picture_is_named_once_when_a_file_is_split(tmp_path: Path) -> None:
+    rows = [{**DOG, "id": 7, "image_id": 99}]
+    root = everything(tmp_path, "annotations.json", annotations=rows)
+    report = read_coco(root, {"train": ["train"], "val": ["val"]}).report
+    assert [str(defect) for defect in report.of_kind("no_image")] == [
+        "annotations.json annotation 7 (image_id 99)"
+    ]
+
+
+def test_the_file_of_a_split_is_not_split_again(tmp_path: Path) -> None:
+    root = everything(tmp_path, "annotations/instances_train.json")
+    assert len(read_coco(root, {"train": ["train"]}).splits["train"]) == 10
+    with pytest.raises(FileNotFoundError, match=r"instances_val.json .*; there is train; expected"):
+        read_coco(root, {"val": ["val"]})
+
+
+def test_val_may_be_called_valid(tmp_path: Path) -> None:
+    root = write(tmp_path, [DOG], "valid")
+    assert len(read_coco(root, {"val": ["val"]}).splits["val"]) == 2
+
+
+def test_categories_that_differ_in_case_can_be_made_one(tmp_path: Path) -> None:
+    root = write(tmp_path, [DOG, CROWD])
+    path = root / "annotations" / "instances_train2017.json"
+    path.write_text(path.read_text().replace("person", "Dog"))
+    splits, report, ids = read_coco(root, {"t": ["train2017"]})
+    assert "1 class names that differ only in case: Dog and dog" in report.lines()[0]
+    splits, report, ids = read_coco(root, {"t": ["train2017"]}, aliases={"Dog": "dog"})
+    assert (splits["t"].class_names, ids) == (("dog",), (1,))
+    assert splits["t"].labels.tolist() == [0, 0]
+    assert report.counts() == {}
