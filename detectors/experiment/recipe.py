@@ -59,10 +59,12 @@ class Precision(Enum):
 
 
 class DataFormat(Enum):
-    """Of the annotations."""
+    """Of the annotations; `auto` looks at what is in the folder."""
 
+    auto = "auto"
     voc = "voc"
     coco = "coco"
+    yolo = "yolo"
     generated = "generated"
 
 
@@ -111,7 +113,7 @@ class DataSettings:
     """Pictures and boxes."""
 
     format: DataFormat = DataFormat.voc
-    """voc, coco or generated."""
+    """auto (by what is there; sets too), voc, coco, yolo or generated."""
     root: str = "datasets"
     """Folder of the dataset, read where it lies."""
     train: List[str] = field(default_factory=lambda: ["train"])
@@ -119,7 +121,7 @@ class DataSettings:
     val: List[str] = field(default_factory=lambda: ["val"])
     """Sets to evaluate on; [] evaluates nothing."""
     classes: Optional[List[str]] = None
-    """Names by label; null = those of the data, in alphabetical order."""
+    """Names by label; null = those of the data: VOC's in alphabetical order, else by number."""
     classes_alias: Dict[str, str] = field(default_factory=dict)
     """Name in the data -> class to take it for."""
     difficult: str = "use"

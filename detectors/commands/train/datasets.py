@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Callable, Dict, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from data.annotations import AnnotatedImages, Annotations, Dataset
 from data.coco import read_coco
 from data.defects import KINDS, DefectReport
 from data.generated import CLASSES, GeneratedImages
+from data.layout import find_layout
 from data.probing import probe_pictures
 from data.voc import read_voc
+from data.yolo import read_yolo
 from detectors.commands.train.data_complaints import unknown_classes, unsound, way_round
 from detectors.commands.train.data_summary import fingerprint, summary
 from detectors.experiment.recipe import DataFormat, DataSettings, Recipe, Task, image_size
@@ -73,7 +75,7 @@ class Datasets:
     def require_whole(self, named: bool) -> None:
         """Refuse damage."""
         stopping = [kind for kind in self.report.counts() if KINDS[kind].stops]
-        if stopping == ["unknown_class"]:
+        if stopping == ["unknown_class"] and self.settings.format is DataFormat.voc:
             tables = [split.annotations for split in (self.train, self.val) if split is not None]
             raise ValueError(unknown_classes(self.report, tables))
         problem = self.report.problem()
@@ -109,7 +111,8 @@ def open_datasets(recipe: Recipe, *, train: bool = True, refuse: bool = True) ->
     """
     if recipe.data.format is DataFormat.generated:
         return generated(recipe, train)
-    settings, root = recipe.data, Path(recipe.data.root).expanduser()
+    root = Path(recipe.data.root).expanduser()
+    settings, found = found_settings(recipe.data, root)
     wanted = "train" if train else "val"
     if not getattr(settings, wanted):
         raise ValueError(f"data.{wanted} is []: it must name a set or more")
@@ -117,6 +120,7 @@ def open_datasets(recipe: Recipe, *, train: bool = True, refuse: bool = True) ->
     if settings.val:
         sets["val"] = settings.val
     source = limited(read_all(reader(settings, root, recipe.seed), sets), settings.limit)
+    source.report.notes[:0] = found
     probe_pictures(root, source.splits, source.report, decode=recipe.task is Task.check)
     bad = {defect.where: defect.detail for defect in source.report.of_kind("unreadable")}
     splits = {split: without(table, bad) for split, table in source.splits.items()}
@@ -169,29 +173,35 @@ def generated(recipe: Recipe, train: bool) -> Datasets:
     )
 
 
-def reader(settings: DataSettings, root: Path, seed: int) -> Read:
-    """`read_voc` or `read_coco` with a recipe's settings."""
+def found_settings(settings: DataSettings, root: Path) -> Tuple[DataSettings, List[str]]:
+    """Settings in which the format is a format and sets are those of the data, and what to say of
+    it.
+    """
+    if settings.format is not DataFormat.auto:
+        return settings, []
+    layout = find_layout(root, settings.train, settings.val)
+    form = DataFormat(layout.format)
+    return replace(settings, format=form, train=layout.train, val=layout.val), [layout.line]
 
-    def voc(sets: Mapping[str, Sequence[str]]) -> Source:
-        splits, report = read_voc(
-            root,
-            sets,
-            classes=settings.classes,
-            aliases=settings.classes_alias,
-            seed=seed,
-            validation=settings.validation,
-        )
+
+def reader(settings: DataSettings, root: Path, seed: int) -> Read:
+    """The reader of a format with a recipe's settings."""
+    how: Dict[str, Any] = {
+        "classes": settings.classes,
+        "aliases": settings.classes_alias,
+        "seed": seed,
+        "validation": settings.validation,
+    }
+
+    def read(sets: Mapping[str, Sequence[str]]) -> Source:
+        if settings.format is DataFormat.coco:
+            return Source(*read_coco(root, sets, **how))
+        by_name = {DataFormat.voc: read_voc, DataFormat.yolo: read_yolo}
+        splits, report = by_name[settings.format](root, sets, **how)
         names = next(iter(splits.values())).class_names
         return Source(splits, report, tuple(range(1, len(names) + 1)))
 
-    def coco(sets: Mapping[str, Sequence[str]]) -> Source:
-        return Source(*read_coco(root, sets, classes=settings.classes))
-
-    if settings.format is DataFormat.voc:
-        return voc
-    if settings.classes_alias:
-        raise ValueError("data.classes_alias is for data.format=voc; rename COCO's categories")
-    return coco
+    return read
 
 
 def read_all(read: Read, sets: Mapping[str, Sequence[str]]) -> Source:

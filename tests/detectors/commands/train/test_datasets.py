@@ -280,9 +280,10 @@ def test_coco_keeps_its_category_ids(shared_data: Path) -> None:
     assert len(datasets.category_ids) == len(datasets.class_names) == 80
     recipe.data.classes = ["dog", "person"]
     assert open_datasets(recipe).category_ids == (18, 1)
-    recipe.data.classes_alias = {"dog": "cat"}
-    with pytest.raises(ValueError, match=r"data.classes_alias is for data.format=voc"):
-        open_datasets(recipe)
+    recipe.data.classes, recipe.data.classes_alias = ["cat", "person"], {"dog": "cat"}
+    datasets = open_datasets(recipe)
+    assert datasets.category_ids == (17, 1)
+    assert datasets.train.annotations.counts()["cat"] == 4 + 3  # cats and dogs
 
 
 def test_a_limit_takes_the_first_pictures_of_each_split(devkit: Path) -> None:
