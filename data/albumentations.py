@@ -39,7 +39,7 @@ def library() -> Any:
 
 
 class AlbumentationsTransform:
-    """Sample -> sample, of any size; boxes of which nothing is left are left out.
+    """Sample -> sample, of any size; boxes of which less than a pixel is left are left out.
 
     Args:
         pipeline: an `A.Compose` of one's own, for pictures of 8-bit RGB; its bbox_params are
@@ -48,7 +48,7 @@ class AlbumentationsTransform:
 
     def __init__(self, pipeline: Any) -> None:
         package = library()
-        boxes = package.BboxParams(format="pascal_voc")
+        boxes = package.BboxParams(format="pascal_voc", min_width=1, min_height=1)
         with warnings.catch_warnings():  # one that changes only colours is welcome too
             warnings.filterwarnings("ignore", message="Got processor for bboxes, but no transform")
             self.pipeline = package.Compose(pipeline.transforms, bbox_params=boxes, p=pipeline.p)

@@ -163,7 +163,8 @@ class AugmentSettings:
     library: str = "own"
     """own (the settings below), albumentations (`compose` first, then the settings below), none."""
     compose: str = ""
-    """For albumentations: file of a serialised `A.Compose` (json or yaml)."""
+    """For albumentations: gridmask, autoaugment, or the file of a serialised `A.Compose` (json or
+    yaml)."""
     flip: float = 0.5
     """Probability of mirroring left to right."""
     scale: List[float] = field(default_factory=lambda: [1.0, 1.0])

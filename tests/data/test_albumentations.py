@@ -124,3 +124,12 @@ def test_its_absence_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "albumentations", None)
     with pytest.raises(RuntimeError, match='pip install "albumentations'):
         library()
+
+
+@needs_library
+def test_slivers_of_boxes_are_left_out(package: Any, sample: Sample) -> None:
+    # The first box ends at x = 10: half a pixel of it is left, whose logarithm means nothing.
+    boxes = sample.boxes + torch.tensor([0.0, 0.0, 0.5, 0.0])
+    changed = Sample(sample.image, sample.name, 1, boxes, sample.labels)
+    crop = package.Crop(x_min=10, y_min=0, x_max=60, y_max=40)
+    assert AlbumentationsTransform(package.Compose([crop]))(changed, 0).labels.tolist() == [-1, 7]

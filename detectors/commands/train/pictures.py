@@ -9,6 +9,7 @@ from data.albumentations import load_pipeline
 from data.augmentation import Augmentation
 from data.colours import ColourJitter
 from data.fitting import Fit
+from data.policies import POLICIES
 from data.sample import Sample
 from detectors.commands.train.datasets import Datasets
 from detectors.experiment.processes import Processes
@@ -58,11 +59,13 @@ def first_change(recipe: Recipe) -> Optional[Callable[[Sample, int], Sample]]:
     """
     if recipe.augment.library != "albumentations":
         return None
-    if not recipe.augment.compose:
+    name = recipe.augment.compose
+    if not name:
         raise ValueError(
-            "augment=albumentations needs augment.compose=FILE, what A.save(pipeline, FILE) wrote"
+            f"augment=albumentations needs augment.compose={'|'.join(POLICIES)}, or"
+            " augment.compose=FILE, what A.save(pipeline, FILE) wrote"
         )
-    return load_pipeline(Path(recipe.augment.compose))
+    return POLICIES[name]() if name in POLICIES else load_pipeline(Path(name))
 
 
 def detection_data(
