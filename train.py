@@ -121,7 +121,8 @@ def train(plan: Plan, words: Sequence[str]) -> int:
         except Stopped as stopped:
             print(f"{stopped}; continue: {resume_command(folder, processes.size)}")
             return stopped.exit_code
-        print(*data_notes(data), sep="\n", end="")
+        for line in data_notes(data):
+            print(line)
         if time_is_up(trainer):
             print(f"trainer.max_time is up: saved last.ckpt (step {module.step});")
             print(f"continue: {resume_command(folder, processes.size)}")
