@@ -74,6 +74,7 @@ def run(recipe: Recipe, words: Sequence[str], processes: Processes) -> int:
 
 def train(plan: Plan, words: Sequence[str]) -> int:
     """Fit, evaluate, say where it all is; returns the exit code."""
+    from detectors.commands.train.batch_view import write_batch_view
     from detectors.commands.train.finish import data_notes, finish, judge_of, last_words
     from detectors.commands.train.folder import open_run
     from detectors.commands.train.memory import explained_memory
@@ -105,6 +106,7 @@ def train(plan: Plan, words: Sequence[str]) -> int:
     print(f"run {folder}")
     with run_log(folder, write=processes.first) as log, quiet():
         log.info("\n".join(["header", *plan.header()]))
+        write_batch_view(plan, data, folder)
         checkpoints = checkpoints_of(plan, folder, judge)
         metrics = metrics_of(plan, folder)
         trainer = build_trainer(

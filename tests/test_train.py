@@ -159,6 +159,7 @@ def test_a_run_leaves_a_folder_that_says_everything(
         "metrics.csv",
         "run.log",
         "scores.json",
+        "train_batches.jpg",
     }
     lines = result.out.splitlines()
     assert lines[0] == "device cpu · fp32"
@@ -200,6 +201,23 @@ def test_a_run_leaves_a_folder_that_says_everything(
     again = run("recipe=runs/generated/1/config.yaml", "data.val=[]")
     assert again.code == 0, again.err
     assert losses(folder) == losses(tmp_path / "runs" / "generated" / "2")
+
+
+def test_a_run_does_without_the_drawing_of_its_first_pictures(
+    tiny: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError("no room for a drawing")
+
+    monkeypatch.setattr("detectors.commands.train.batch_view.write_whole", full)
+    result = tiny("trainer.max_steps=1", "data.val=[]", "augment.mosaic=1", "data.max_boxes=1")
+    assert result.code == 0, result.err
+    beyond = [line for line in result.out.splitlines() if "beyond data.max_boxes" in line]
+    assert len(beyond) == 1
+    assert beyond[0].endswith("and left out")  # what came next stood on the same line
+    folder = tmp_path / "runs/generated/1"
+    assert not (folder / "train_batches.jpg").exists()
+    assert "no train_batches.jpg: no room for a drawing" in (folder / "run.log").read_text()
 
 
 def test_ctrl_c_saves_and_the_resumed_run_is_the_uninterrupted_one(
