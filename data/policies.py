@@ -56,7 +56,7 @@ class HidingTransform(AlbumentationsTransform):
 
 
 def grid_mask() -> AlbumentationsTransform:
-    """Squares of a grid are hidden in six of ten pictures; the grid is not turned, as the paper's.
+    """Six of ten pictures lose a square in each unit of a grid, which is not turned as the paper's.
 
     Raises:
         RuntimeError: albumentations is not installed.

@@ -18,7 +18,7 @@ from data.mosaic import make_mosaic, partners
 from data.placed_images import TrainingImages
 from data.reading import UnreadableImageError
 from data.sample import Sample
-from data.sampler import Order
+from data.sampler import Order, StepSampler
 
 SIZE = (96, 128)
 FIT = Fit(SIZE)
@@ -184,6 +184,9 @@ def test_the_last_pictures_of_a_run_are_no_mosaics() -> None:
     order = Order(7, 5)
     drawn = [is_mosaic(data.training[order.draw(at)]) for at in range(32)]
     assert drawn == [True] * 24 + [False] * 8
+    rest = list(StepSampler(order, 4, 8, start=5))  # of a run that goes on at its sixth step
+    images = torch.stack([data.training[draw].image for draw in rest])
+    assert torch.equal(images, torch.cat([batch.images for batch in batches[10:]]))
 
 
 def test_an_end_that_nobody_knows_is_refused() -> None:
