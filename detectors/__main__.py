@@ -1,5 +1,5 @@
 """`python -m detectors <command>`: `doctor` says what of this project works on this machine,
-`evaluate` scores weights or stored detections.
+`evaluate` scores weights or stored detections, `anchors` holds a dataset's boxes against anchors.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ import difflib
 import sys
 from typing import List, Optional
 
-COMMANDS = ("doctor", "evaluate")
+COMMANDS = ("doctor", "evaluate", "anchors")
 
 
 def main(arguments: Optional[List[str]] = None) -> int:
@@ -29,6 +29,10 @@ def main(arguments: Optional[List[str]] = None) -> int:
         from detectors.commands.evaluate.command import main as evaluate
 
         return evaluate(words[1:])
+    if words[0] == "anchors":
+        from detectors.commands.anchors.command import main as anchors
+
+        return anchors(words[1:])
     from detectors.commands.doctor import main as doctor
 
     return doctor(words[1:])

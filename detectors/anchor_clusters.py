@@ -39,9 +39,9 @@ def cluster_sizes(sizes: Tensor, count: int, seed: int = 0) -> Tensor:
     if len(sizes) < 1 or count < 1:
         raise ValueError(f"clusters need a size and a count from 1 on, got {len(sizes)}, {count}")
     sizes = sizes.double()
-    different: Tensor = sizes.unique(dim=0)  # type: ignore[no-untyped-call]
+    different = torch.unique(sizes, dim=0)
     if len(different) <= count:
-        return different[different.prod(dim=1).argsort(stable=True)]
+        return by_area(different)
     generator = torch.Generator().manual_seed(seed)
     best, best_score = different[:count], -1.0
     for _ in range(STARTS):
@@ -49,7 +49,12 @@ def cluster_sizes(sizes: Tensor, count: int, seed: int = 0) -> Tensor:
         score = float(size_ious(sizes, means).amax(dim=1).mean())
         if score > best_score:
             best, best_score = means, score
-    return best[best.prod(dim=1).argsort(stable=True)]
+    return by_area(best)
+
+
+def by_area(sizes: Tensor) -> Tensor:
+    """The smallest first."""
+    return sizes[sizes.prod(dim=1).argsort(stable=True)]
 
 
 def spread(sizes: Tensor, count: int, generator: torch.Generator) -> Tensor:

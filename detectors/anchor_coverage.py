@@ -6,7 +6,7 @@ network's input.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import List, Optional, Sequence, Tuple
 
 import torch
@@ -25,6 +25,8 @@ class Coverage:
     """(G,) float32, the largest IoU that each box has with an anchor."""
     smaller: Tensor
     """(G,) bool: the box has less area than the smallest anchor."""
+    smallest: float
+    """Root of that anchor's area, pixels."""
     threshold: float
     """IoU from which on an anchor is matched for itself. A box that no anchor reaches is learned
     from its best anchor alone, or from none."""
@@ -51,7 +53,7 @@ class Coverage:
 
     def of(self, chosen: Tensor) -> Coverage:
         """Of some boxes: (G,) bool."""
-        return Coverage(self.best[chosen], self.smaller[chosen], self.threshold)
+        return replace(self, best=self.best[chosen], smaller=self.smaller[chosen])
 
 
 def share(flags: Tensor) -> float:
@@ -73,8 +75,10 @@ def coverage(
         threshold: IoU of a match.
         inside: (height, width) where anchors that cross the input's edge are not matched.
     """
-    smallest = torch.stack([box_area(level).min() for level in levels]).min()
-    return Coverage(best_ious(boxes, levels, inside), box_area(boxes) < smallest, threshold)
+    smallest = torch.stack([box_area(level[0, 0]).min() for level in levels]).min()
+    # An anchor's area is a difference of coordinates: a box of just that size is not smaller.
+    smaller = box_area(boxes) < smallest * (1 - 1e-5)
+    return Coverage(best_ious(boxes, levels, inside), smaller, float(smallest.sqrt()), threshold)
 
 
 def split_levels(anchors: Tensor, maps: Sequence[Tuple[int, int]]) -> List[Tensor]:

@@ -10,6 +10,7 @@ from typing import List, Optional
 import numpy as np
 import torch
 
+from detectors.commands.anchors.held import coverage_line
 from detectors.commands.train import header
 from detectors.commands.train.datasets import Datasets
 from detectors.commands.train.resume import Earlier
@@ -55,6 +56,7 @@ class Plan:
         lines = [
             header.model_line(recipe, self.model, len(self.datasets.class_names), self.start),
             *header.data_lines(self.datasets.lines, changed),
+            coverage_line(recipe, self.datasets.train, self.model.config),
             header.schedule_line(recipe, len(self.datasets.train)),
             *header.learning_rate_line(recipe),
             *header.deviations(recipe),
