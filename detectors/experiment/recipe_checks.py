@@ -98,6 +98,27 @@ def is_size(value: Any) -> bool:
     return all(type(one) is int and one >= 32 for one in sides)  # two cells of the feature map
 
 
+def is_positive(value: Any) -> bool:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return number and 0 < value < math.inf
+
+
+def is_scale(value: Any) -> bool:
+    scales = value if isinstance(value, list) else [value]
+    return bool(scales) and all(is_positive(one) for one in scales)
+
+
+def is_aspects(value: Any) -> bool:
+    if isinstance(value, str):
+        return value in ("exact", "rounded")
+    return (
+        isinstance(value, list)
+        and bool(value)
+        and all(isinstance(one, list) and len(one) == 2 for one in value)
+        and all(is_positive(side) for one in value for side in one)
+    )
+
+
 def is_ascending(value: Any) -> bool:
     return all(one > 0 for one in value) and all(a < b for a, b in zip(value, value[1:]))
 
@@ -146,7 +167,12 @@ RULES: Dict[str, Limit] = {
     "augment.contrast": interval(0, over=False),
     "augment.saturation": interval(0, over=False),
     "model.name": one_of("faster_rcnn", *MODELS),
+    "model.pyramid.scale": Limit("a number > 0, or a list of one for each level", is_scale),
     "model.pyramid.octaves": whole(1),
+    "model.pyramid.aspects": Limit(
+        "exact, rounded, or pairs [width, height] of factors > 0 such as [[1,1],[1.4,0.7]]",
+        is_aspects,
+    ),
     "model.loss.alpha": FRACTION,
     "model.loss.gamma": number(">= 0", 0),
     "model.loss.label_smoothing": number("0 <= s < 1", 0, 1 - 1e-9),

@@ -59,7 +59,7 @@ def anchors(recipe: Recipe) -> int:
     calm_threads()  # before anything imports torch
     from detectors.commands.anchors.held import boxes_of, hold
     from detectors.commands.anchors.suggestion import suggest, words
-    from detectors.commands.anchors.tables import comparison_table, coverage_table
+    from detectors.commands.anchors.tables import coverage_table
     from detectors.commands.train.datasets import open_datasets
     from detectors.commands.train.model import configuration
 
@@ -69,21 +69,23 @@ def anchors(recipe: Recipe) -> int:
     boxes, labels = boxes_of(recipe, datasets.train, MAX_BOXES)
     found = hold(config, boxes)
     height, width = config.image_size
+    better = suggest(config, boxes, recipe.seed)
+    columns = [("now" if better else "", found)]
+    last = "suggestion: none; nothing that was tried leaves fewer boxes or fits them better"
+    if better is not None:
+        columns.append(("suggested", better.coverage))
+        last = f"suggestion: {better.words}"
     lines: List[str] = [
         *datasets.lines,
         f"{config.name} {height}x{width}: {config.num_anchors} anchors a cell, the smallest"
         f" {found.smallest:.3g} px; boxes as they lie in that input, without augmentation",
+        "",
+        *coverage_table(columns, boxes, labels, datasets.class_names),
+        "",
+        f"no anchor: the best has an IoU under {found.threshold:g}; smaller: than every anchor;"
+        " best IoU: the mean",
         f"now: {words(config)}",
-        "",
-        *coverage_table(found, boxes, labels, datasets.class_names),
-        f"no anchor: the best has an IoU under {found.threshold:g}",
-        "",
+        last,
     ]
-    better = suggest(config, boxes, recipe.seed)
-    if better is None:
-        lines.append("suggestion: none of those tried fits better")
-    else:
-        lines += comparison_table([("now", found), ("suggestion", better.coverage)])
-        lines.append(f"suggestion: {better.words}")
     print("\n".join(lines))
     return 0

@@ -47,9 +47,9 @@ def _efficientdet(recipe: Recipe, settings: ModelSettings, num_classes: int) -> 
         base,
         num_classes=num_classes,
         image_size=image_size(recipe),
-        anchor_scale=settings.pyramid.scale,
+        anchor_scale=_tuples(settings.pyramid.scale),
         anchor_octaves=settings.pyramid.octaves,
-        anchor_aspects=settings.pyramid.aspects,
+        anchor_aspects=_tuples(settings.pyramid.aspects),
         loss=_overridden(base.loss, settings.loss),
         survival=settings.survival,
         norm=settings.norm.value,
@@ -183,6 +183,11 @@ def _overridden(part: Part, settings: Any) -> Part:
         if value is not None:
             given[field.name] = tuple(value) if isinstance(value, list) else value
     return replace(part, **given)  # type: ignore[type-var]  # a dataclass
+
+
+def _tuples(setting: Any) -> Any:
+    """Lists as a configuration has them, at any depth."""
+    return tuple(_tuples(one) for one in setting) if isinstance(setting, list) else setting
 
 
 def _other_classes(error: OtherClassesError, class_names: Sequence[str], *ways: str) -> str:
