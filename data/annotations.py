@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Dict, List, Protocol, Sequence, Tuple
+from typing import Dict, List, Optional, Protocol, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -178,17 +178,25 @@ class AnnotatedImages:
         annotations: what is in the pictures.
         difficult: one of `DIFFICULT`; what samples do with difficult boxes (`annotations` keeps
             them).
+        labels: what samples call each label of `annotations`; None: the same.
 
     Raises:
         ValueError: unknown `difficult`.
     """
 
-    def __init__(self, root: Path, annotations: Annotations, difficult: str = "use") -> None:
+    def __init__(
+        self,
+        root: Path,
+        annotations: Annotations,
+        difficult: str = "use",
+        labels: Optional[Sequence[int]] = None,
+    ) -> None:
         if difficult not in DIFFICULT:
             raise ValueError(f"difficult must be one of {', '.join(DIFFICULT)}, got '{difficult}'")
         self.root = root
         self.annotations = annotations
         self.difficult = difficult
+        self.labels = None if labels is None else np.array(labels, dtype=np.int64)
 
     def __len__(self) -> int:
         return len(self.annotations)
@@ -202,6 +210,8 @@ class AnnotatedImages:
             raise IndexError(f"picture {index} of {len(self)}")
         table, rows = self.annotations, self.annotations.rows(index)
         labels = table.labels[rows].astype(np.int64)
+        if self.labels is not None:
+            labels = self.labels[labels]
         ignored = table.crowd[rows].copy()
         kept = np.ones(len(labels), dtype=np.bool_)
         if self.difficult == "ignore":

@@ -122,6 +122,10 @@ class DataSettings:
     """Sets to evaluate on; [] evaluates nothing."""
     classes: Optional[List[str]] = None
     """Names by label; null = those of the data: VOC's in alphabetical order, else by number."""
+    labels: str = "order"
+    """order = 0, 1, 2, ... by `classes`; ids = COCO's category id - 1, and an output of the model
+    that no class has between them, as in AutoML's 90.
+    """
     classes_alias: Dict[str, str] = field(default_factory=dict)
     """Name in the data -> class to take it for."""
     difficult: str = "use"

@@ -142,6 +142,7 @@ RULES: Dict[str, Limit] = {
     "run.loggers": some_of("tensorboard", "wandb"),
     "data.train": NAMES,
     "data.classes": NAMES,
+    "data.labels": one_of("order", "ids"),
     "data.difficult": one_of("use", "ignore", "leave_out"),
     "data.max_boxes": whole(1),
     "data.validation": number("over 0 and under 1", 0, 1 - 1e-9, over=True),

@@ -41,7 +41,7 @@ class Loaded(NamedTuple):
         )
 
 
-def open_detector(recipe: Recipe, class_names: Sequence[str], path: Path) -> Loaded:
+def open_detector(recipe: Recipe, class_names: Sequence[Optional[str]], path: Path) -> Loaded:
     """Load weights into the model they say they are, or the one that the recipe says.
 
     Args:
@@ -56,7 +56,7 @@ def open_detector(recipe: Recipe, class_names: Sequence[str], path: Path) -> Loa
     record = open_source(path, ema=True, origin=recipe.model.origin).record
     own = record.classes if record is not None else None
     names = tuple(class_names) if own is None else own
-    model, report = load_detector(recipe, names, path)  # type: ignore[arg-type]  # names as saved
+    model, report = load_detector(recipe, names, path)
     threshold = recipe.model.box_head.score_threshold
     postprocess = evaluation_postprocess(model, recipe.evaluate.nms[0])
     if threshold is not None and isinstance(model, FasterRCNN):

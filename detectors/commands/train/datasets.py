@@ -14,6 +14,7 @@ from data.layout import find_layout
 from data.probing import probe_pictures
 from data.voc import read_voc
 from data.yolo import read_yolo
+from detectors.commands.train.class_slots import class_slots
 from detectors.commands.train.data_complaints import unknown_classes, unsound, way_round
 from detectors.commands.train.data_summary import fingerprint, summary
 from detectors.experiment.recipe import DataFormat, DataSettings, Recipe, Task, image_size
@@ -31,10 +32,10 @@ class Datasets:
     """To train on; empty where only `val` was asked for."""
     val: Optional[Dataset]
     """To evaluate on; None where `data.val` is []."""
-    class_names: Tuple[str, ...]
-    """By label."""
+    class_names: Tuple[Optional[str], ...]
+    """By the model's label; None for an output that no class has (`data.labels`)."""
     category_ids: Tuple[int, ...]
-    """Of each label, for COCO results."""
+    """Of each class of the annotations, for COCO results."""
     report: DefectReport
     """What is wrong."""
     fingerprint: str
@@ -66,8 +67,9 @@ class Datasets:
             )
         for split, part in (("train", self.train), ("val", self.val)):
             if part is not None and len(part) and not len(part.annotations.boxes):
+                names = ", ".join(part.annotations.class_names)
                 raise ValueError(
-                    f"no box of {', '.join(self.class_names)} in the {len(part)} images of"
+                    f"no box of {names} in the {len(part)} images of"
                     f" data.{split} at {self.settings.root}"
                     + ("; data.val=[] trains without evaluation" if split == "val" else "")
                 )
@@ -125,11 +127,12 @@ def open_datasets(recipe: Recipe, *, train: bool = True, refuse: bool = True) ->
     bad = {defect.where: defect.detail for defect in source.report.of_kind("unreadable")}
     splits = {split: without(table, bad) for split, table in source.splits.items()}
     names = next(iter(splits.values())).class_names
+    slots = class_slots(names, source.category_ids, settings.labels)
     nothing = next(iter(splits.values())).take([])
     datasets = Datasets(
-        AnnotatedImages(root, splits.get("train", nothing), settings.difficult),
+        AnnotatedImages(root, splits.get("train", nothing), settings.difficult, slots.labels),
         AnnotatedImages(root, splits["val"]) if "val" in splits else None,
-        names,
+        slots.names,
         source.category_ids,
         source.report,
         fingerprint(splits),

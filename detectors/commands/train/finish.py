@@ -47,6 +47,7 @@ def judge_of(plan: Plan, nms: Optional[str] = None) -> Optional[Judge]:
         metric=evaluate.metric,
         category_ids=datasets.category_ids,
         backend=evaluate.coco_backend,
+        model_classes=datasets.class_names,
         processes=plan.ranks.processes,
         nms=nms or evaluate.nms[0],
     )

@@ -84,7 +84,7 @@ def build_detector(config: Config) -> Detector:
 
 def build_model(
     recipe: Recipe,
-    class_names: Sequence[str],
+    class_names: Sequence[Optional[str]],
     *,
     checkpoint: Optional[Path] = None,
     quiet: bool = False,
@@ -141,7 +141,7 @@ def build_model(
 
 
 def load_detector(
-    recipe: Recipe, class_names: Sequence[str], path: Path
+    recipe: Recipe, class_names: Sequence[Optional[str]], path: Path
 ) -> Tuple[Detector, LoadReport]:
     """The detector of an evaluation, complete: as a checkpoint of ours says, else as the recipe
     does.
@@ -190,7 +190,9 @@ def _tuples(setting: Any) -> Any:
     return tuple(_tuples(one) for one in setting) if isinstance(setting, list) else setting
 
 
-def _other_classes(error: OtherClassesError, class_names: Sequence[str], *ways: str) -> str:
+def _other_classes(
+    error: OtherClassesError, class_names: Sequence[Optional[str]], *ways: str
+) -> str:
     """Both lists of classes, and what would do."""
     named = tuple(name for name in class_names if name)
     ours = in_words(len(class_names), named).replace(" classes", "", 1)
