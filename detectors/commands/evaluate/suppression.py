@@ -14,6 +14,7 @@ from typing import Dict, List, Sequence, Tuple
 
 from torch import Tensor, nn
 
+from detectors.commands.train.model import EVALUATION
 from detectors.models.efficientdet.inference import EfficientDet
 from detectors.postprocess import Detections, PostprocessConfig, select
 from detectors.weights.family import Detector
@@ -24,9 +25,6 @@ SIGMAS: Dict[str, float] = {"hard": 0.0, "soft": 0.5}
 """Name of an NMS, as `evaluate.nms` has it -> sigma of its decay; 0 drops what overlaps."""
 PARTS = len(Detections._fields)
 
-AUTOML = PostprocessConfig(top_k=5000, multiclass=True, iou_threshold=0.5, score_threshold=0.001)
-"""Of EfficientDet's evaluation; 100 detections."""
-
 
 def evaluation_postprocess(model: Detector, nms: str) -> PostprocessConfig:
     """How a model's outputs become the detections that are judged.
@@ -35,7 +33,7 @@ def evaluation_postprocess(model: Detector, nms: str) -> PostprocessConfig:
         model: an EfficientDet by AutoML's settings, a Faster R-CNN by its own.
         nms: a key of `SIGMAS`.
     """
-    own = AUTOML if isinstance(model, EfficientDet) else model.postprocess.config
+    own = EVALUATION if isinstance(model, EfficientDet) else model.postprocess.config
     return replace(own, sigma=SIGMAS[nms])
 
 

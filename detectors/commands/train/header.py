@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import List, Sequence
+from typing import List, Optional, Sequence
 
 from torch import nn
 
@@ -52,7 +52,9 @@ def device_line(recipe: Recipe, device: str) -> str:
     return f"device {device}{chosen} · {plan[device]}"
 
 
-def model_line(recipe: Recipe, model: Detector, num_classes: int, loaded: str) -> str:
+def model_line(
+    recipe: Recipe, model: Detector, class_names: Sequence[Optional[str]], loaded: str
+) -> str:
     """Name, parameters, input, what it starts from."""
     parameters = sum(parameter.numel() for parameter in model.parameters())
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
@@ -62,8 +64,14 @@ def model_line(recipe: Recipe, model: Detector, num_classes: int, loaded: str) -
     return (
         f"model {model.config.name}{variant} · "
         f"{parameters / 1e6:.1f} M parameters, {trained / 1e6:.1f} M trained, {norm} · "
-        f"{height}x{width} · {num_classes} classes · {loaded}"
+        f"{height}x{width} · {classes_in_words(class_names)} · {loaded}"
     )
+
+
+def classes_in_words(class_names: Sequence[Optional[str]]) -> str:
+    """`20 classes`, `80 classes in 90 slots`."""
+    named, slots = sum(name is not None for name in class_names), len(class_names)
+    return f"{named} classes" + (f" in {slots} slots" if named < slots else "")
 
 
 def data_lines(summary: Sequence[str], changed: bool) -> List[str]:

@@ -23,7 +23,7 @@ from detectors.weights.fit import OtherClassesError, OtherFormError, in_words, v
 from detectors.weights.known import KNOWN
 from detectors.weights.source import CLASSIFIERS, open_source
 
-__all__ = ["build_model", "configuration", "load_detector"]
+__all__ = ["EVALUATION", "build_model", "configuration", "load_detector"]
 
 Part = TypeVar("Part")
 
@@ -197,7 +197,9 @@ def _other_classes(
     named = tuple(name for name in class_names if name)
     ours = in_words(len(class_names), named).replace(" classes", "", 1)
     lines = [f"checkpoint: {error.saved}; data: {ours}", *ways]
-    if error.names:
+    if error.names == named:  # the same in other slots
+        lines.append(f"  to map: data.labels={'order' if None in class_names else 'ids'}")
+    elif error.names:
         lines.append(f"  to map: data.classes=[{','.join(error.names)}]")
     return "\n".join(lines)
 

@@ -54,7 +54,7 @@ class Plan:
         checkpoint = header.checkpoint_bytes(self.model, recipe)
         space = header.require_space(Path(recipe.run.root), checkpoint)
         lines = [
-            header.model_line(recipe, self.model, len(self.datasets.class_names), self.start),
+            header.model_line(recipe, self.model, self.datasets.class_names, self.start),
             *header.data_lines(self.datasets.lines, changed),
             coverage_line(recipe, self.datasets.train, self.model.config),
             header.schedule_line(recipe, len(self.datasets.train)),

@@ -102,6 +102,7 @@ def test_efficientdet_is_judged_by_automls_settings_and_others_by_their_own() ->
 
 
 def test_one_pass_of_the_network_serves_both() -> None:
+    torch.manual_seed(0)
     model = spread_outputs(efficientdet("d0", 4, image_size=64), seed=0)
     settings = [evaluation_postprocess(model, nms) for nms in SIGMAS]
     model.configure(postprocess=settings[0])
@@ -124,6 +125,7 @@ def test_one_pass_of_the_network_serves_both() -> None:
 
 
 def test_both_compile_into_one_graph_of_static_shapes() -> None:
+    torch.manual_seed(0)
     model = spread_outputs(efficientdet("d0", 4, image_size=64), seed=0)
     settings = [evaluation_postprocess(model, nms) for nms in SIGMAS]
     model.configure(postprocess=settings[0])
