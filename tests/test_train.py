@@ -522,7 +522,7 @@ def test_an_unreadable_picture_stops_the_run_before_it_begins(run: Train, tmp_pa
     assert listed.startswith("JPEGImages/2.jpg: ")
 
 
-def test_a_detector_of_other_classes_needs_a_new_head(
+def test_a_detector_of_other_classes_needs_a_word_about_its_head(
     run: Train, small: Path, tmp_path: Path
 ) -> None:
     model, _ = build_model(load_recipe(small), ("circle", "square", "triangle"))
@@ -533,9 +533,10 @@ def test_a_detector_of_other_classes_needs_a_new_head(
     result = run(recipe, *words)
     assert result.code == 2
     assert "checkpoint: 3 classes (circle, square, triangle); data: 2 (circle, dog)" in result.err
-    assert "model.head=new" in result.err
+    assert "to fine-tune: weights=start.ckpt head=map keeps the rows of circle" in result.err
+    assert "weights=start.ckpt head=new" in result.err
     assert not (tmp_path / "runs").exists()
-    tuned = run(recipe, *words, "model.head=new", "trainer.max_steps=1")
+    tuned = run(recipe, *words, "model.head=map", "trainer.max_steps=1")
     assert tuned.code == 0, tuned.err
     assert "rows kept of circle; new: dog" in tuned.out
 

@@ -16,6 +16,7 @@ from detectors.experiment.recipe_changes import Change, recipe_changes
 from detectors.experiment.recipe_checks import LIMITS, NICKNAMES, check_recipe
 from detectors.experiment.recipe_files import list_recipes, recipe_file
 from detectors.experiment.resolved import image_size, resolve
+from detectors.experiment.starting_weights import long_words, start_from
 from detectors.experiment.structured import fill_schema, yaml_text
 from detectors.experiment.training_options import inference_options, poptorch_options
 
@@ -287,7 +288,8 @@ class ModelSettings:
     """Whose weights a file in torchvision's names is: torchvision, timm, caffe; null = by its name.
     """
     head: Optional[str] = None
-    """new = the class layers of a detector's weights are not taken: fine-tuning on other classes.
+    """Of a detector's weights, for other classes: map = rows of classes that both have, by name,
+    are kept; new = no row is.
     """
     norm: Norm = Norm.auto
     """frozen, batch or auto; EfficientDet's auto is batch."""
@@ -437,7 +439,9 @@ class Recipe:
     resume_changes: str = "refuse"
     """allow = a resumed run may differ in keys that are safe to change."""
     weights: Optional[str] = None
-    """For task=evaluate: a checkpoint or a run folder."""
+    """For task=evaluate: a checkpoint or a run folder. On the command line of a training it is
+    short for `model.weights`, as `head` is for `model.head`.
+    """
     detections: Optional[str] = None
     """For task=evaluate: a COCO results file to score without a model."""
     against: Optional[str] = None
@@ -478,7 +482,8 @@ def load_recipe(path_or_name: Union[str, Path], overrides: Sequence[str] = ()) -
         path_or_name: `voc0712_mixed` (a stem in `recipes/`), a YAML file, or a run folder for its
             `config.yaml`.
         overrides: `key=value`, such as `optim.lr=0.01`; a word for a section is the value of its
-            first field (`augment=albumentations`).
+            first field (`augment=albumentations`). `weights=` and `head=` of a training are short
+            for `model.weights=` and `model.head=`.
 
     Raises:
         ValueError: no such recipe or key, or a value of another type or out of range.
@@ -486,8 +491,9 @@ def load_recipe(path_or_name: Union[str, Path], overrides: Sequence[str] = ()) -
     """
     path = recipe_file(path_or_name)
     recipe = fill_schema(
-        Recipe, path, overrides, name=path.stem, limits=LIMITS, nicknames=NICKNAMES
+        Recipe, path, long_words(overrides), name=path.stem, limits=LIMITS, nicknames=NICKNAMES
     )
+    start_from(recipe, overrides)
     recipe.name = recipe.name or path.stem
     check_recipe(recipe)
     return recipe

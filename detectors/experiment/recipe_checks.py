@@ -184,7 +184,7 @@ RULES: Dict[str, Limit] = {
     "model.variant": one_of("seed", "pytorch-faster-rcnn", "detectron2"),
     "model.weights": Limit("imagenet, random or a file", bool),
     "model.origin": one_of("torchvision", "timm", "caffe"),
-    "model.head": one_of("new"),
+    "model.head": one_of("new", "map"),
     "model.frozen_stages": Limit("a whole number 0..4, or null", lambda value: 0 <= value <= 4),
     "model.anchors.sizes": positives("a list of numbers > 0, or null"),
     "model.anchors.ratios": positives("a list of numbers > 0, or null"),
@@ -285,7 +285,7 @@ def check_family(recipe: Recipe) -> None:
 def check_weights(recipe: Recipe) -> None:
     if recipe.weights is not None and recipe.task.name in ("train", "check", "throughput"):
         raise ValueError(
-            f"weights={recipe.weights} is for task=evaluate;"
+            f"the recipe has weights: {recipe.weights}, which is for task=evaluate;"
             f" to start training from it: model.weights={recipe.weights}"
         )
 

@@ -78,9 +78,10 @@ def preprocess(
     if known is not None:
         return known.preprocess, []
     name = source.path.name.lower()
-    lite = EFFDET_LITE if source.origin == "effdet" else AUTOML_LITE
+    lite = AUTOML_LITE if source.origin == "automl" else EFFDET_LITE
     if "lite" in config.backbone:
-        return lite, [f"{lite.name} normalisation assumed, as {source.origin}'s lite models"]
+        whose = "timm" if source.origin in CLASSIFIERS else source.origin
+        return lite, [f"{lite.name} normalisation assumed, as {whose}'s lite models"]
     if "_ap-" in name or "_ap." in name or "advprop" in name:
         return ADVPROP, ["advprop normalisation taken from the file's name"]
     return IMAGENET, ["imagenet normalisation assumed; for AdvProp weights preprocess='advprop'"]
@@ -124,6 +125,8 @@ def make_report(
     if source.origin in CLASSIFIERS:
         count = sum(not name.endswith(COUNTER) for name in kept)
         notes.append(f"{count} tensors of the detector are not in a classifier")
+    if source.origin == "imagenet" and known_by_hash(source.sha256) is None:
+        notes.append("padding as TensorFlow's assumed, which timm's tf_efficientnet_* have")
     return LoadReport(
         path=source.path,
         origin=source.origin,

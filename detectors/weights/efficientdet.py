@@ -12,10 +12,11 @@ from detectors.models.efficientdet.config import CONFIGS, EfficientDetConfig
 from detectors.models.efficientdet.network import build_network
 from detectors.weights.automl import from_automl, sources
 from detectors.weights.effdet import effdet_name, from_effdet
+from detectors.weights.efficientnet import convert_efficientnet, require_same_efficientnet
 from detectors.weights.family import FAMILIES
 from detectors.weights.fit import Converted, differences
 from detectors.weights.known import known_by_hash
-from detectors.weights.source import Source
+from detectors.weights.source import CLASSIFIERS, Source
 
 __all__ = ["convert_efficientdet", "require_same_efficientdet"]
 
@@ -25,7 +26,11 @@ WIDTH = "class_head.predict.depthwise.weight"  # has as many rows as the pyramid
 def convert_efficientdet(
     source: Source, own: Mapping[str, Tensor], config: EfficientDetConfig
 ) -> Converted:
-    """The source under the names of a network of this configuration."""
+    """The source under the names of a network of this configuration; `own` of a classifier's are
+    the backbone's.
+    """
+    if source.origin in CLASSIFIERS:
+        return convert_efficientnet(source, own, config)
     if source.origin == "effdet":
         taken = {effdet_name(name, config) for name in own}
         state = from_effdet(source.tensors, own, config)
@@ -42,6 +47,9 @@ def require_same_efficientdet(
     source: Source, converted: Converted, own: Mapping[str, Tensor], config: EfficientDetConfig
 ) -> None:
     """Raise, with the name of the right one, for the weights of another of the family's models."""
+    if source.origin in CLASSIFIERS:
+        require_same_efficientnet(source, converted, own, config)
+        return
     known = known_by_hash(source.sha256)
     if known is not None and f"efficientdet-{known.model}" != config.name:
         raise ValueError(_other_model(source.path, [f"efficientdet-{known.model}"], config))

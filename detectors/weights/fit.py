@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from functools import reduce
 from pathlib import Path
-from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Tuple
 
 from torch import Tensor
 
 from detectors.weights.family import FAMILIES, Config, Family, family_of
 from detectors.weights.source import CLASSIFIERS, Source
 
-__all__ = ["COUNTER", "Converted", "OtherClassesError", "OtherFormError", "differences"]
+__all__ = ["COUNTER", "Converted", "OtherFormError", "differences"]
 
 COUNTER = "num_batches_tracked"  # torch counts batches, others do not; inference ignores it
 
@@ -27,27 +27,13 @@ class Converted(NamedTuple):
     """The source's names that belong to no detector: a classifier's last layer."""
 
 
-class OtherClassesError(ValueError):
-    """Weights for other classes than the model's; who knows the caller's words says the way on.
-
-    Args:
-        message: for callers of `load_weights`.
-        saved: the weights' classes, in words.
-        names: of the weights' classes, as far as they are known.
-    """
-
-    def __init__(self, message: str, saved: str, names: Tuple[str, ...]) -> None:
-        super().__init__(message)
-        self.saved = saved
-        self.names = names
-
-
 class OtherFormError(ValueError):
     """Weights of a model with other settings.
 
     Args:
         message: for callers of `load_weights`.
-        settings: the fields of the configuration that differ, with the weights' values.
+        settings: the fields of the configuration that differ, with the weights' values; and their
+            `variant` of Faster R-CNN or `name` of an EfficientDet.
     """
 
     def __init__(self, message: str, settings: Dict[str, Any]) -> None:
@@ -75,15 +61,19 @@ def require_head(
         config: of the model.
         head: "new" where the detector's tensors need not be there.
     """
-    if source.origin not in CLASSIFIERS or (head == "new" and source.family == "faster_rcnn"):
+    if source.origin not in CLASSIFIERS or head == "new":
         return
+    if head == "map":
+        raise ValueError(
+            f"{source.path} is a classifier without a detection head: it has no rows of classes for"
+            ' head="map"; head="new" takes its features'
+        )
     missing = [n for n in own if not n.startswith("backbone.") and not n.endswith(COUNTER)]
     parts = sorted({name.split(".")[0] for name in missing})
-    use = "; to train one from it: model.weights=FILE in a recipe, head='new' in Python"
     raise ValueError(
         f"{source.path} is a classifier without a detection head: {len(missing)} tensors of"
-        f" {config.name} ({', '.join(parts)}) would be missing"
-        + (use if source.family == "faster_rcnn" else "")
+        f" {config.name} ({', '.join(parts)}) would be missing; to train one from it:"
+        " model.weights=FILE in a recipe, head='new' in Python"
     )
 
 
@@ -101,10 +91,11 @@ def require_same_config(source: Source, config: Config) -> None:
         pairs = [
             f"{name} {theirs!r} -> {value(config, name)!r}" for name, theirs in different.items()
         ]
+        key = "variant" if hasattr(saved, "variant") else "name"
         raise OtherFormError(
             f"{source.path} is {saved.name}, the model is {config.name}; they differ in"
             f" {'; '.join(pairs)}",
-            {**different, "variant": saved.variant} if hasattr(saved, "variant") else different,
+            {**different, key: getattr(saved, key)},
         )
 
 
@@ -155,38 +146,3 @@ def require_finite(state: Mapping[str, Tensor], path: Path) -> None:
     bad = [n for n, v in state.items() if v.is_floating_point() and not v.isfinite().all()]
     if bad:
         raise ValueError(f"{path}: {len(bad)} tensors hold inf or nan, the first is {bad[0]}")
-
-
-def require_same_classes(
-    saved: int,
-    names: Optional[Sequence[Optional[str]]],
-    config: Config,
-    classes: Optional[Sequence[Optional[str]]],
-) -> None:
-    """Raise if the weights have other classes than the model.
-
-    Args:
-        saved: how many classes the weights have.
-        names: of them, None if nobody knows.
-        config: of the model.
-        classes: the model's, None if the caller did not say.
-    """
-    known = tuple(name for name in names or () if name)
-    same_names = names is None or classes is None or tuple(names) == tuple(classes)
-    if saved == config.num_classes and same_names:
-        return
-    theirs = in_words(saved, known)
-    ours = in_words(config.num_classes, tuple(name for name in classes or () if name))
-    lines = [
-        f"weights: {theirs}; model: {ours.replace(' classes', '', 1)}",
-        '  head="new" keeps the features and starts a new class head',
-    ]
-    if saved != config.num_classes:
-        lines.append(f"  num_classes={saved} takes the weights as they are")
-    raise OtherClassesError("\n".join(lines), theirs, known)
-
-
-def in_words(count: int, names: Tuple[str, ...]) -> str:
-    """`3 classes (cat, dog, cow)`, `20 classes (aeroplane … tvmonitor)`."""
-    listed = ", ".join(names) if len(names) <= 3 else f"{names[0]} … {names[-1]}"
-    return f"{count} classes ({listed})" if names else f"{count} classes"

@@ -1,7 +1,8 @@
 """The published checkpoints that `fetch` downloads: names, addresses, preprocessing.
 
-The eight hex digits at the end of effdet's and torchvision's file names are the start of the file's
-sha256. Google publishes no hash of its tarballs; theirs is recorded when they first arrive.
+The eight hex digits at the end of effdet's, torchvision's and timm's file names are the start of
+the file's sha256. Google publishes no hash of its tarballs; theirs is recorded when they first
+arrive.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from detectors.weights.preprocess import ADVPROP, EFFDET_LITE, IMAGENET, Preproc
 EFFDET = "https://github.com/rwightman/efficientdet-pytorch/releases/download/v0.1/"
 AUTOML = "https://storage.googleapis.com/cloud-tpu-checkpoints/efficientdet/"
 TORCHVISION = "https://download.pytorch.org/models/"
+TIMM = "https://github.com/huggingface/pytorch-image-models/releases/download/v0.1-weights/"
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,9 @@ class KnownCheckpoint:
     """One published file."""
 
     model: str
-    """What it was trained as: the detectors d0 … d7x, lite0 …, or the classifiers resnet18 …"""
+    """What it was trained as: the detectors d0 … d7x, lite0 …, or the classifiers resnet18 …,
+    efficientnet-b0 …
+    """
     url: str
     """Where it is published."""
     preprocess: Preprocess = IMAGENET
@@ -36,10 +40,9 @@ class KnownCheckpoint:
 
     @property
     def origin(self) -> str:
-        """`effdet`, `torchvision` or `automl`."""
-        if self.url.startswith(TORCHVISION):
-            return "torchvision"
-        return "effdet" if self.url.startswith(EFFDET) else "automl"
+        """`effdet`, `torchvision`, `timm` or `automl`."""
+        places = {EFFDET: "effdet", TORCHVISION: "torchvision", TIMM: "timm"}
+        return next((v for k, v in places.items() if self.url.startswith(k)), "automl")
 
     @property
     def hash_prefix(self) -> Optional[str]:
@@ -112,6 +115,47 @@ KNOWN: Dict[str, KnownCheckpoint] = {
     "resnet50_v2": KnownCheckpoint("resnet50", TORCHVISION + "resnet50-11ad3fa6.pth"),
     "resnet101": KnownCheckpoint("resnet101", TORCHVISION + "resnet101-63fe2227.pth"),
     "resnet101_v2": KnownCheckpoint("resnet101", TORCHVISION + "resnet101-cd907fc2.pth"),
+    # timm 1.0.31, timm/models/efficientnet.py: Google's weights, those of AutoAugment because
+    # all of B0-B7 have them; the lite ones
+    "tf_efficientnet_b0_aa": KnownCheckpoint(
+        "efficientnet-b0", TIMM + "tf_efficientnet_b0_aa-827b6e33.pth"
+    ),
+    "tf_efficientnet_b1_aa": KnownCheckpoint(
+        "efficientnet-b1", TIMM + "tf_efficientnet_b1_aa-ea7a6ee0.pth"
+    ),
+    "tf_efficientnet_b2_aa": KnownCheckpoint(
+        "efficientnet-b2", TIMM + "tf_efficientnet_b2_aa-60c94f97.pth"
+    ),
+    "tf_efficientnet_b3_aa": KnownCheckpoint(
+        "efficientnet-b3", TIMM + "tf_efficientnet_b3_aa-84b4657e.pth"
+    ),
+    "tf_efficientnet_b4_aa": KnownCheckpoint(
+        "efficientnet-b4", TIMM + "tf_efficientnet_b4_aa-818f208c.pth"
+    ),
+    "tf_efficientnet_b5_aa": KnownCheckpoint(
+        "efficientnet-b5", TIMM + "tf_efficientnet_b5_aa-99018a74.pth"
+    ),
+    "tf_efficientnet_b6_aa": KnownCheckpoint(
+        "efficientnet-b6", TIMM + "tf_efficientnet_b6_aa-80ba17e4.pth"
+    ),
+    "tf_efficientnet_b7_aa": KnownCheckpoint(
+        "efficientnet-b7", TIMM + "tf_efficientnet_b7_aa-076e3472.pth"
+    ),
+    "tf_efficientnet_lite0": KnownCheckpoint(
+        "efficientnet-lite0", TIMM + "tf_efficientnet_lite0-0aa007d2.pth", EFFDET_LITE
+    ),
+    "tf_efficientnet_lite1": KnownCheckpoint(
+        "efficientnet-lite1", TIMM + "tf_efficientnet_lite1-bde8b488.pth", EFFDET_LITE
+    ),
+    "tf_efficientnet_lite2": KnownCheckpoint(
+        "efficientnet-lite2", TIMM + "tf_efficientnet_lite2-dcccb7df.pth", EFFDET_LITE
+    ),
+    "tf_efficientnet_lite3": KnownCheckpoint(
+        "efficientnet-lite3", TIMM + "tf_efficientnet_lite3-b733e338.pth", EFFDET_LITE
+    ),
+    "tf_efficientnet_lite4": KnownCheckpoint(
+        "efficientnet-lite4", TIMM + "tf_efficientnet_lite4-741542c3.pth", EFFDET_LITE
+    ),
 }
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Dict, Mapping, Optional, Sequence, Tuple, Union
+from typing import Mapping, Optional, Sequence, Tuple, Union
 
 import torch
 from torch import Tensor
@@ -17,7 +17,8 @@ from detectors.models.efficientdet.config import EfficientDetConfig
 from detectors.models.efficientdet.inference import EfficientDet
 from detectors.weights import binding, fit
 from detectors.weights.checkpoint import ClassNames
-from detectors.weights.class_rows import count_classes, shared_classes, take_shared
+from detectors.weights.class_head import HEADS, fit_head
+from detectors.weights.class_rows import count_classes
 from detectors.weights.efficientdet import convert_efficientdet, require_same_efficientdet
 from detectors.weights.family import FAMILIES, Config, Detector, family_of
 from detectors.weights.faster_rcnn import convert_faster_rcnn, require_same_faster_rcnn
@@ -59,13 +60,14 @@ def load_weights(
     Args:
         model: not folded; changed in place, and only if everything fits.
         path: effdet's `.pth`, an AutoML checkpoint or tarball, detectron2's R-C4 `.pkl`,
-            `.safetensors`, or one of ours. With `head="new"` a Faster R-CNN also takes a ResNet's:
-            of torchvision, timm or Caffe (`.pth`) or MSRA (`.pkl`).
+            `.safetensors`, or one of ours. With `head="new"` also a classifier's: a Faster R-CNN
+            takes a ResNet of torchvision, timm or Caffe (`.pth`) or MSRA (`.pkl`), an EfficientDet
+            timm's `tf_efficientnet_*`.
         ema: take the moving average of the weights where the file has both.
-        head: None, or "new": the class layers keep the model's values; of a classifier's weights,
-            all that is not the backbone does.
-        classes: the model's class names by label. Without a new head the weights must have the
-            same; with one, those that the weights have too keep their rows.
+        head: None; "new": the class layers keep the model's values, and of a classifier's weights
+            all that is not the backbone does; "map": rows of classes that are in the weights too,
+            by name, are taken, others keep the model's values.
+        classes: the model's class names by label. Without `head` the weights must have the same.
         preprocess: "imagenet" or "advprop", where the file cannot tell; None to go by its origin.
         origin: "torchvision", "timm" or "caffe", where a ResNet's file cannot tell; None to go by
             its name.
@@ -77,8 +79,8 @@ def load_weights(
         FileNotFoundError: nothing is at `path`.
         ValueError: damaged, unsafe, of unknown origin, of another model or of other classes.
     """
-    if head not in (None, "new"):
-        raise ValueError(f"head must be None or 'new', got {head!r}")
+    if head not in HEADS:
+        raise ValueError(f"head must be None, 'new' or 'map', got {head!r}")
     if preprocess is not None and preprocess not in NAMED:
         raise ValueError(f"preprocess must be one of {list(NAMED)}, got {preprocess!r}")
     if FAMILIES[family_of(model.config)].norm not in model.network.state_dict():
@@ -138,13 +140,10 @@ def _fill(
     names: ClassNames = None
     taken, words = dict(converted.state), ""
     if source.origin not in CLASSIFIERS:
-        saved = count_classes(taken, config, FAMILIES[source.family])
-        names = binding.class_names(source, saved)
-        if head is None:
-            fit.require_same_classes(saved, names, config, classes)
-        else:
-            taken, words = _new_head(own, taken, names, classes, config)
-            names = None
+        count = count_classes(taken, config, FAMILIES[source.family])
+        names = binding.class_names(source, count)
+        taken, words = fit_head(own, taken, (count, names), classes, head, config)
+        names = names if head is None else None
     fit.require_finite(taken, source.path)
 
     report = binding.make_report(source, converted, taken, own, config, preprocess)
@@ -163,36 +162,16 @@ def _convert(source: Source, own: State, config: Config) -> fit.Converted:
     the class head aside.
     """
     fit.require_same_config(source, config)
+    if source.origin in CLASSIFIERS:
+        own = {name: value for name, value in own.items() if name.startswith("backbone.")}
     if isinstance(config, EfficientDetConfig):
         converted = convert_efficientdet(source, own, config)
         require_same_efficientdet(source, converted, own, config)
     else:
         require_same_faster_rcnn(source, config)
         converted = convert_faster_rcnn(source, own)
-        if source.origin in CLASSIFIERS:
-            own = {name: value for name, value in own.items() if name.startswith("backbone.")}
     fit.require_same_tensors(source, converted, own, config)
     return converted
-
-
-def _new_head(
-    own: State, state: Dict[str, Tensor], names: Names, classes: Names, config: Config
-) -> Tuple[Dict[str, Tensor], str]:
-    """A state whose class head is the model's, but for the rows of shared classes; in words too."""
-    family = FAMILIES[family_of(config)]
-    shared = shared_classes(names, classes)
-    if not shared:
-        return {k: v for k, v in state.items() if not k.startswith(family.head)}, ""
-    kept = [str(name) for label, name in enumerate(classes or ()) if label in shared]
-    new = [str(name) for label, name in enumerate(classes or ()) if label not in shared]
-    words = f"rows kept of {_list(kept)}; " + (f"new: {_list(new)}" if new else "none is new")
-    return {**state, **take_shared(own, state, shared, config, family)}, words
-
-
-def _list(names: Sequence[str]) -> str:
-    """`cat, dog`, or the first few and how many more."""
-    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    return ", ".join(names[:5]) + more
 
 
 def _tuple(names: Names) -> ClassNames:

@@ -42,6 +42,7 @@ SIGNS = {
 }
 """A tensor that all files of an origin have -> origin, family."""
 STEMS = ("conv_stem.weight", "stem.conv.weight", "/stem/conv2d/kernel")  # of EfficientNets
+TORCHVISION_EFFICIENTNET = ("features.0.0.weight", "features.1.0.block.0.0.weight")
 RESNETS = ("torchvision", "timm", "caffe")
 """Origins of classifiers in torchvision's names, which no tensor tells apart."""
 CLASSIFIERS = ("imagenet", "msra", *RESNETS)
@@ -174,12 +175,18 @@ def _origin(
         if asked is not None and asked not in RESNETS:
             raise ValueError(f"{path}: origin must be one of {list(RESNETS)}, got '{asked}'")
         return asked or ("caffe" if "caffe" in path.name.lower() else "torchvision"), "faster_rcnn"
+    if all(name in tensors for name in TORCHVISION_EFFICIENTNET):
+        raise ValueError(
+            f"{path} is torchvision's EfficientNet, which pads alike on all sides: another network"
+            " than EfficientDet's backbone; take timm's tf_efficientnet_b0 … b7, or"
+            " model.weights=imagenet in a recipe"
+        )
     if any(name.endswith(STEMS) for name in tensors):
         return "imagenet", "efficientdet"
     raise ValueError(
         f"{path}: unknown origin; its {len(tensors)} tensors are {sorted(tensors)[:3]} …; known are"
         " effdet's EfficientDet, AutoML's TensorFlow checkpoints, detectron2's R-C4 detectors,"
-        " ResNets of torchvision, timm, Caffe and MSRA, and our own"
+        " ResNets of torchvision, timm, Caffe and MSRA, timm's tf_efficientnet_*, and our own"
     )
 
 

@@ -21,6 +21,8 @@ USAGE_TEXT = """usage: python train.py recipe=NAME [key=value ...]
 
   recipe=NAME       a file of recipes/, or the path of one, such as a run's config.yaml
   key=value         change a setting: data.root=/d/VOCdevkit optim.lr=0.01 seed=3
+  weights=FILE      start from a checkpoint, or the weights of others; where it has other classes,
+                    head=map keeps the rows of those that the data has too, head=new keeps none
   resume=auto       go on with the newest unfinished run of this recipe; or resume=runs/NAME/3
   task=check        look at data, disk and one batch, and train nothing
   task=throughput   measure the step, and end

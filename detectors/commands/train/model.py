@@ -10,6 +10,7 @@ from typing import Any, Dict, Optional, Sequence, Tuple, TypeVar
 import torch
 
 from detectors.commands.published import fetch_published
+from detectors.commands.train.refusals import keys_of, other_classes
 from detectors.experiment.recipe import ModelSettings, Recipe, image_size, resolve
 from detectors.models.efficientdet.config import CONFIGS as EFFICIENTDETS
 from detectors.models.efficientdet.config import EfficientDetConfig
@@ -18,8 +19,9 @@ from detectors.models.faster_rcnn.config import CONFIGS, FasterRCNNConfig
 from detectors.models.faster_rcnn.inference import build_faster_rcnn
 from detectors.postprocess import PostprocessConfig
 from detectors.weights import LoadReport, load_checkpoint, load_weights
+from detectors.weights.class_head import OtherClassesError
 from detectors.weights.family import Config, Detector
-from detectors.weights.fit import OtherClassesError, OtherFormError, in_words, value
+from detectors.weights.fit import OtherFormError
 from detectors.weights.known import KNOWN
 from detectors.weights.source import CLASSIFIERS, open_source
 
@@ -93,7 +95,8 @@ def build_model(
 
     Args:
         recipe: `model`, `image.size` and `seed` are used. A classifier's weights fill the backbone;
-            the rest is new, drawn with the recipe's seed and nothing else.
+            the rest is new, drawn with the recipe's seed and nothing else. `model.head` says what
+            becomes of a detector's class rows.
         class_names: of the data, by label.
         checkpoint: of the run that goes on: the model is its own, with the normalisation of the
             weights that the run started from, and nothing else is opened.
@@ -113,31 +116,50 @@ def build_model(
         model = build_detector(config)
     if settings.weights == "random":
         return model, None
-    path = Path(settings.weights)
-    known = f"resnet{settings.depth}" if settings.weights == "imagenet" else settings.weights
-    if known in KNOWN and not path.exists():
-        path = fetch_published(known, quiet=quiet, otherwise="model.weights=FILE")
-    if not path.exists():
-        near = difflib.get_close_matches(settings.weights, ["imagenet", "random"], n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise FileNotFoundError(
-            f"model.weights must be imagenet, random or a file, and there is no {path}{hint}"
-        )
-    classifier = open_source(path, ema=True).origin in CLASSIFIERS
+    path = starting_file(settings, config, quiet=quiet)
+    head = settings.head
+    if open_source(path, ema=True, origin=settings.origin).origin in CLASSIFIERS:
+        if head == "map":
+            raise ValueError(
+                f"head=map keeps rows of classes, and {path.name} is a classifier without those of"
+                " a detector: leave it out"
+            )
+        head = "new"
     try:
-        report = load_weights(
-            model,
-            path,
-            head="new" if classifier else settings.head,
-            classes=class_names,
-            origin=settings.origin,
-        )
+        report = load_weights(model, path, head=head, classes=class_names, origin=settings.origin)
     except OtherClassesError as error:
-        ways = f"  to fine-tune: model.weights={path} model.head=new"
-        raise ValueError(_other_classes(error, class_names, ways)) from None
+        raise ValueError(other_classes(error, class_names, path, settings.head)) from None
     except OtherFormError as error:
-        raise ValueError(f"{error}\n{_keys(error.settings)}") from None
+        raise ValueError(f"{error}\n{keys_of(error.settings)}") from None
     return model, report
+
+
+def starting_file(settings: ModelSettings, config: Config, *, quiet: bool) -> Path:
+    """Where the weights to start from lie; published ones are fetched.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        RuntimeError: it cannot be downloaded.
+    """
+    path = Path(settings.weights)
+    if path.exists():
+        return path
+    known = published_classifier(config) if settings.weights == "imagenet" else settings.weights
+    if known in KNOWN:
+        return fetch_published(known, quiet=quiet, otherwise="model.weights=FILE")
+    near = difflib.get_close_matches(settings.weights, ["imagenet", "random", *KNOWN], n=1)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    raise FileNotFoundError(
+        f"model.weights must be imagenet, random or a file, and there is no {path}{hint}"
+    )
+
+
+def published_classifier(config: Config) -> str:
+    """What `imagenet` means for a detector's backbone."""
+    if isinstance(config, EfficientDetConfig):
+        name = "tf_" + config.backbone.replace("-", "_")
+        return name if name in KNOWN else f"{name}_aa"
+    return f"resnet{config.depth}"
 
 
 def load_detector(
@@ -167,12 +189,12 @@ def load_detector(
             model.configure(postprocess=EVALUATION)
         if report.class_names not in (None, tuple(class_names)):
             names = tuple(name for name in report.class_names or () if name)
-            raise OtherClassesError("", in_words(model.config.num_classes, names), names)
+            raise OtherClassesError("", model.config.num_classes, names)
         return model, report
     except OtherClassesError as error:
-        raise ValueError(_other_classes(error, class_names)) from None
+        raise ValueError(other_classes(error, class_names)) from None
     except OtherFormError as error:
-        raise ValueError(f"{error}\n{_keys(error.settings)}") from None
+        raise ValueError(f"{error}\n{keys_of(error.settings)}") from None
 
 
 def _overridden(part: Part, settings: Any) -> Part:
@@ -188,29 +210,3 @@ def _overridden(part: Part, settings: Any) -> Part:
 def _tuples(setting: Any) -> Any:
     """Lists as a configuration has them, at any depth."""
     return tuple(_tuples(one) for one in setting) if isinstance(setting, list) else setting
-
-
-def _other_classes(
-    error: OtherClassesError, class_names: Sequence[Optional[str]], *ways: str
-) -> str:
-    """Both lists of classes, and what would do."""
-    named = tuple(name for name in class_names if name)
-    ours = in_words(len(class_names), named).replace(" classes", "", 1)
-    lines = [f"checkpoint: {error.saved}; data: {ours}", *ways]
-    if error.names == named:  # the same in other slots
-        lines.append(f"  to map: data.labels={'order' if None in class_names else 'ids'}")
-    elif error.names:
-        lines.append(f"  to map: data.classes=[{','.join(error.names)}]")
-    return "\n".join(lines)
-
-
-def _keys(settings: Dict[str, Any]) -> str:
-    """The words of a recipe that give the model the form of the weights."""
-    words = [f"model.variant={settings['variant']}"] if "variant" in settings else []
-    implied = CONFIGS[settings["variant"]] if "variant" in settings else None
-    for name, wanted in settings.items():
-        if name == "variant" or (implied is not None and value(implied, name) == wanted):
-            continue
-        text = str(list(wanted) if isinstance(wanted, tuple) else wanted)
-        words.append(f"model.{name}={text.lower().replace(' ', '')}")
-    return f"  set {' '.join(words)}"

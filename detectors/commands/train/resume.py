@@ -77,7 +77,7 @@ def checkpoint_of(path: Path) -> Path:
     if not (checkpoint.parent / CONFIG).is_file():
         raise FileNotFoundError(
             f"resume: {checkpoint} lies in no run folder ({CONFIG} is missing there);"
-            f" to start from its weights: model.weights={checkpoint}"
+            f" to start from its weights: weights={checkpoint}"
         )
     return checkpoint
 

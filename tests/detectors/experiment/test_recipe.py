@@ -195,11 +195,6 @@ def test_a_size_may_be_height_and_width() -> None:
             " the device, got 18000; 18004 would do",
         ),
         (
-            "weights=best.ckpt",
-            "weights=best.ckpt is for task=evaluate; to start training from it:"
-            " model.weights=best.ckpt",
-        ),
-        (
             "evaluate.metric=AP_coco",
             "evaluate.metric AP_coco needs coco in evaluate.flavours, got ['voc07', 'voc12']",
         ),
@@ -214,6 +209,30 @@ def test_words_count_together() -> None:
     recipe = load_recipe(MIXED, ["gradient_accumulation=1", "pipeline.splits=[]"])
     assert (recipe.images_per_step, recipe.pipeline.splits) == (1, [])
     assert load_recipe(MIXED, ["task=evaluate", "weights=best.ckpt"]).weights == "best.ckpt"
+
+
+@pytest.mark.parametrize("task", ["train", "check", "throughput"])
+def test_weights_and_head_of_a_training_are_short_for_the_models(task: str, tmp_path: Path) -> None:
+    short = load_recipe(MIXED, [f"task={task}", "weights=best.ckpt", "head=map"])
+    long = load_recipe(MIXED, [f"task={task}", "model.weights=best.ckpt", "model.head=map"])
+    assert recipe_changes(short, long) == []
+    assert (short.weights, short.model.weights, short.model.head) == (None, "best.ckpt", "map")
+    (tmp_path / "config.yaml").write_text(recipe_yaml(short))  # as a run folder has it
+    assert load_recipe(tmp_path).model == short.model
+    for key, value in (("weights", "best.ckpt"), ("head", "new")):
+        with pytest.raises(ValueError, match=f"{key}= is short for model.{key}=, and both are"):
+            load_recipe(MIXED, [f"{key}={value}", f"model.{key}={value}"])
+    with pytest.raises(ValueError, match=r"model\.head must be one of new, map, got 'old'"):
+        load_recipe(MIXED, ["head=old"])
+
+
+def test_weights_of_a_stored_evaluation_start_no_training(tmp_path: Path) -> None:
+    evaluated = load_recipe(MIXED, ["task=evaluate", "weights=best.ckpt"])
+    (tmp_path / "config.yaml").write_text(recipe_yaml(evaluated))
+    with pytest.raises(ValueError, match=r"weights: best\.ckpt, which is for task=evaluate"):
+        load_recipe(tmp_path, ["task=train"])
+    again = load_recipe(tmp_path, ["task=train", "weights=other.ckpt"])
+    assert (again.weights, again.model.weights) == (None, "other.ckpt")
 
 
 def test_rules_and_nicknames_are_of_keys_that_exist() -> None:

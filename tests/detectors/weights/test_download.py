@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import http.server
+import re
 import shutil
 import socket
 import threading
@@ -236,10 +237,12 @@ def test_an_unknown_name_is_answered_with_the_nearest() -> None:
         fetch("automl-efficientdet-d9")
 
 
-def test_every_effdet_file_publishes_its_hash_and_no_automl_file_does() -> None:
+def test_every_file_but_automls_publishes_its_hash() -> None:
+    origins = {"automl": "automl", "tf_efficientdet": "effdet", "tf_efficientnet": "timm"}
     for name, row in known.KNOWN.items():
-        start = name.split("_")[0]
-        assert row.origin == {"automl": "automl", "tf": "effdet"}.get(start, "torchvision")
+        start = re.match("automl|tf_[a-z]+|", name)
+        assert start is not None
+        assert row.origin == origins.get(start[0], "torchvision")
         assert (row.hash_prefix is None) == (row.origin == "automl")
     d0 = known.KNOWN["tf_efficientdet_d0"]
     assert d0.file_name == "tf_efficientdet_d0_34-f153e0cf.pth"
@@ -254,6 +257,19 @@ def test_classifiers_are_the_files_that_torchvision_names() -> None:
             url = getattr(weights.get(f"IMAGENET1K_V{number}"), "url", None)
             row = known.KNOWN.get(name)
             assert (None if row is None else row.url) == url
+
+
+def test_backbones_are_the_files_that_timm_names() -> None:
+    timm = pytest.importorskip("timm")
+    for name, row in known.KNOWN.items():
+        if row.origin != "timm":
+            continue
+        base = name.partition("_aa")[0]
+        found = timm.models.get_pretrained_cfg(base if base == name else f"{base}.aa_in1k")
+        assert found.url.rpartition("/")[2] == row.file_name
+        assert row.model == base[3:].replace("_", "-")
+        assert tuple(255 * value for value in found.mean) == pytest.approx(row.preprocess.mean)
+    assert sum(row.origin == "timm" for row in known.KNOWN.values()) == 13
 
 
 def test_a_file_is_recognised_by_its_hash_alone() -> None:

@@ -16,8 +16,9 @@ from detectors.models.efficientdet.inference import EfficientDet
 from detectors.models.faster_rcnn.config import CONFIGS
 from detectors.models.faster_rcnn.inference import FasterRCNN, build_faster_rcnn
 from detectors.weights import load_checkpoint, load_weights, make_record, save
+from detectors.weights.class_head import OtherClassesError
 from detectors.weights.family import Detector
-from detectors.weights.fit import OtherClassesError, OtherFormError
+from detectors.weights.fit import OtherFormError
 
 # torch 2.0's own reader of weights trips over its own deprecation
 pytestmark = pytest.mark.filterwarnings("ignore:TypedStorage is deprecated")
@@ -164,15 +165,19 @@ def test_other_names_or_numbers_of_classes_are_refused(tmp_path: Path) -> None:
     with pytest.raises(OtherClassesError, match="num_classes=3 takes the weights") as caught:
         load_weights(small(4), path)
     assert caught.value.names == NAMES
+    assert 'head="map"' not in str(caught.value)  # no name of the model's was given
+    with pytest.raises(OtherClassesError, match='head="map" keeps the rows of dog, cat\n') as got:
+        load_weights(target, path, classes=("dog", "hen", "cat"))
+    assert 'head="new"' in str(got.value)
     assert same(state_of(target), before)
     assert load_weights(target, path, classes=NAMES).class_names == NAMES
 
 
-def test_shared_classes_keep_their_rows_in_a_new_head(tmp_path: Path) -> None:
+def test_shared_classes_keep_their_rows_in_a_mapped_head(tmp_path: Path) -> None:
     source, target = small(3), small(4, seed=1)
     path = save(source, tmp_path / "a.pt", classes=NAMES)
     before, saved = state_of(target), state_of(source)
-    report = load_weights(target, path, head="new", classes=("hen", "dog", "pig", "cat"))
+    report = load_weights(target, path, head="map", classes=("hen", "dog", "pig", "cat"))
     after = state_of(target)
     # labels: dog 1 -> 1, cat 0 -> 3; the background is the last row, 3 -> 4
     for kind in ("weight", "bias"):
@@ -190,16 +195,32 @@ def test_shared_classes_keep_their_rows_in_a_new_head(tmp_path: Path) -> None:
     assert report.brief == "a.pt (detectors), rows kept of dog, cat; new: hen, pig"
 
 
-def test_a_head_that_shares_no_class_is_wholly_new(tmp_path: Path) -> None:
+def test_nothing_is_mapped_without_a_name_that_both_have(tmp_path: Path) -> None:
+    path = save(small(), tmp_path / "a.pt", classes=NAMES)
+    target = small(2, seed=1)
+    before = state_of(target)
+    with pytest.raises(OtherClassesError, match="no name is in both") as caught:
+        load_weights(target, path, head="map", classes=("hen", "pig"))
+    assert str(caught.value).splitlines() == [
+        "weights: 3 classes (cat, dog, cow); model: 2 (hen, pig): no name is in both",
+        '  head="new" keeps the features and starts a new class head',
+    ]
+    with pytest.raises(ValueError, match="give the model's names as classes="):
+        load_weights(target, path, head="map")
+    assert same(state_of(target), before)
+
+
+def test_a_new_head_keeps_no_row_even_of_shared_classes(tmp_path: Path) -> None:
     path = save(small(), tmp_path / "a.pt", classes=NAMES)
     target = small(2, seed=1)
     before, saved = state_of(target), state_of(small())
-    report = load_weights(target, path, head="new", classes=("hen", "pig"))
+    report = load_weights(target, path, head="new", classes=("cat", "dog"))
     after = state_of(target)
     for name, value in after.items():
         assert torch.equal(value, before[name] if name.startswith("box_head.") else saved[name])
     assert "new         4 tensors keep their random values (box_head." in report.render()
-    assert report.brief == "a.pt (detectors), 4 new tensors (box_head)"
+    words = "no row kept; new: cat, dog"
+    assert report.brief == f"a.pt (detectors), 4 new tensors (box_head), {words}"
 
 
 def test_efficientdets_shared_classes_keep_the_rows_of_every_anchor(tmp_path: Path) -> None:
@@ -209,11 +230,13 @@ def test_efficientdets_shared_classes_keep_the_rows_of_every_anchor(tmp_path: Pa
     path = save(source, tmp_path / "a.pt", classes=NAMES)
     name = "class_head.predict.pointwise.weight"
     before, saved = state_of(target)[name], state_of(source)[name]
-    load_weights(target, path, head="new", classes=("pig", "cow"))
+    load_weights(target, path, head="map", classes=("pig", "cow"))
     after = state_of(target)[name]
     for anchor in range(9):  # rows are anchor by anchor, class by class
         assert torch.equal(after[2 * anchor], before[2 * anchor])
         assert torch.equal(after[2 * anchor + 1], saved[3 * anchor + 2])
+    biases = state_of(target)["class_head.predict.pointwise.bias"][0::2].sigmoid()
+    torch.testing.assert_close(biases, torch.full((9,), 0.01))  # pig's: the focal loss' prior
     depthwise = "class_head.predict.depthwise.weight"
     assert torch.equal(state_of(target)[depthwise], state_of(source)[depthwise])
 

@@ -53,8 +53,8 @@ def test_a_new_head_keeps_the_last_class_layer_only(model: EfficientDet, effdet_
     assert "new         3 tensors keep their random values (class_head.predict." in report.render()
 
 
-def test_head_is_none_or_new(model: EfficientDet, effdet_file: Path) -> None:
-    with pytest.raises(ValueError, match="head must be None or 'new', got 'old'"):
+def test_head_is_none_new_or_map(model: EfficientDet, effdet_file: Path) -> None:
+    with pytest.raises(ValueError, match="head must be None, 'new' or 'map', got 'old'"):
         load_weights(model, effdet_file, head="old")
 
 

@@ -146,12 +146,16 @@ def test_fine_tuning_starts_from_a_detector_of_the_same_classes(tmp_path: Path) 
         build_model(tiny(str(path)), ["cow", "pig"])
     assert str(caught.value).splitlines() == [
         "checkpoint: 3 classes (cat, dog, cow); data: 2 (cow, pig)",
-        f"  to fine-tune: model.weights={path} model.head=new",
+        f"  to fine-tune: weights={path} head=map keeps the rows of cow",
+        f"            or: weights={path} head=new keeps none",
         "  to map: data.classes=[cat,dog,cow]",
     ]
-    model, report = build_model(tiny(str(path), head="new"), ["cow", "pig"])
+    model, report = build_model(tiny(str(path), head="map"), ["cow", "pig"])
     assert report is not None
     assert report.head == "rows kept of cow; new: pig"
+    model, report = build_model(tiny(str(path), head="new"), ["cow", "pig"])
+    assert report is not None
+    assert report.head == "no row kept; new: cow, pig"
 
 
 def test_another_form_is_refused_in_the_recipes_words(tmp_path: Path, classifier: Path) -> None:
