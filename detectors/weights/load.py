@@ -88,23 +88,26 @@ def load_weights(
     return _fill(model, open_source(Path(path), ema, origin), head, classes, preprocess)
 
 
-def load(path: Union[str, Path], *, nms: str = "device") -> Detector:
+def load(path: Union[str, Path], *, nms: str = "device", ema: bool = True) -> Detector:
     """The model of one of our checkpoints, as it was saved: an EfficientDet or a FasterRCNN.
 
     Args:
         path: what `save` or a training wrote, or a run folder.
         nms: as the builders take it.
+        ema: take the moving average of the weights where the training kept one (`optim.ema`).
 
     Raises:
         FileNotFoundError: nothing is at `path`.
         ValueError: damaged, or not one of ours with a record.
     """
-    return load_checkpoint(path, nms=nms)[0]
+    return load_checkpoint(path, nms=nms, ema=ema)[0]
 
 
-def load_checkpoint(path: Union[str, Path], *, nms: str = "device") -> Tuple[Detector, LoadReport]:
+def load_checkpoint(
+    path: Union[str, Path], *, nms: str = "device", ema: bool = True
+) -> Tuple[Detector, LoadReport]:
     """`load`, and the report: class names, padding, what the training added."""
-    source = open_source(Path(path), ema=True)
+    source = open_source(Path(path), ema)
     if source.record is None:
         _require_detector(source)
         raise NoRecordError(

@@ -53,11 +53,17 @@ class LoadReport:
         return tuple(name for name in self.kept if not name.endswith("num_batches_tracked"))
 
     @property
+    def of(self) -> str:
+        """The origin, and whether these are averages."""
+        averages = self.averaged.startswith("moving average")
+        return f"{self.origin}, moving average" if averages else self.origin
+
+    @property
     def brief(self) -> str:
         """The report in half a line: the file, and what is not from it."""
         parts = sorted({name.split(".")[0] for name in self.new})
         new = f"{len(self.new)} new tensors ({', '.join(parts)})" if parts else ""
-        words = [f"{self.path.name} ({self.origin})", new, self.head]
+        words = [f"{self.path.name} ({self.of})", new, self.head]
         return ", ".join(word for word in words if word)
 
     def render(self) -> str:

@@ -37,7 +37,7 @@ class Loaded(NamedTuple):
         height, width = config.image_size
         return (
             f"{config.name} {height}x{width} · {config.num_classes} classes · weights"
-            f" {self.report.path} ({self.report.origin}), sha256 {self.report.sha256[:8]}…"
+            f" {self.report.path} ({self.report.of}), sha256 {self.report.sha256[:8]}…"
         )
 
 

@@ -222,7 +222,7 @@ def describe(report: Optional[LoadReport]) -> str:
     """One line for the screen."""
     if report is None:
         return "random weights: the detections mean nothing"
-    return f"weights {report.path.name} ({report.origin}), sha256 {report.sha256[:8]}…"
+    return f"weights {report.path.name} ({report.of}), sha256 {report.sha256[:8]}…"
 
 
 def record(report: Optional[LoadReport]) -> Dict[str, Any]:

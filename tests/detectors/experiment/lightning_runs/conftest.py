@@ -231,6 +231,7 @@ def train(
     splits: Sequence[str] = (),
     precision: str = "fp32",
     lr: float = 0.1,
+    callbacks: Sequence[Callback] = (),
 ) -> Run:
     """Train on "torch" alone or on "poptorch"."""
     on_torch = kind == "torch"
@@ -267,7 +268,7 @@ def train(
         enable_model_summary=False,
         logger=False,
         default_root_dir=folder,
-        callbacks=[ExactResume(), watch],
+        callbacks=[*callbacks, ExactResume(), watch],
         **machine,
     )
     data = TinyData(steps, updates_per_call)
