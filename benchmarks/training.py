@@ -304,6 +304,8 @@ def speed(options: argparse.Namespace) -> Dict[str, Any]:
     """Both in turn: medians of a step in milliseconds, and the ratio."""
     from training_contenders import require_comparable
 
+    from detectors.experiment.recipe import image_size
+
     recipe = recipe_of(options, options.seeds[0])
     require_comparable(recipe)
     milliseconds: Dict[str, List[float]] = {name: [] for name in TIMED}
@@ -317,7 +319,7 @@ def speed(options: argparse.Namespace) -> Dict[str, Any]:
     medians = {name: statistics.median(times) for name, times in milliseconds.items()}
     return {
         "model": recipe.model.name,
-        "image_size": list(recipe.image.size),
+        "image_size": list(image_size(recipe)),
         "images_per_step": recipe.images_per_step,
         "machine": machine(device_of(options)),
         "rounds": options.rounds,
