@@ -111,7 +111,7 @@ def train_one(name: str, seed: int, options: argparse.Namespace) -> None:
     datasets, judge = data_of(recipe)
     folder.mkdir(parents=True, exist_ok=True)
     seed_everything(recipe)
-    contender = CONTENDERS[name](recipe, datasets.class_names)
+    contender = CONTENDERS[name](recipe, datasets.train.annotations.class_names)
     for line in contender.differences:
         print(f"{name}: {line}", file=sys.stderr)
     loop = Loop(contender, recipe, device)
@@ -350,7 +350,9 @@ def serve(options: argparse.Namespace) -> None:
     options.words = [*options.words, *generated, "data.workers=0"]
     recipe = recipe_of(options, options.seeds[0])
     datasets = open_datasets(recipe)
-    loop = Loop(CONTENDERS[options.serve](recipe, datasets.class_names), recipe, device)
+    loop = Loop(
+        CONTENDERS[options.serve](recipe, datasets.train.annotations.class_names), recipe, device
+    )
     micro_batches = next(iter(loop.batches(datasets)))
     for _ in sys.stdin:
         start = time.perf_counter()

@@ -89,6 +89,9 @@ class EffdetTraining(nn.Module):
         theirs.update(effdet_settings(config))
         self.normalise = Normalise(config.mean, config.std)
         self.bench = package.DetBenchTrain(package.EfficientDet(theirs, pretrained_backbone=False))
+        for module in self.bench.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.momentum = config.norm_momentum
 
     def forward(
         self, images: Tensor, gt_boxes: Tensor, gt_labels: Tensor, keys: Tensor

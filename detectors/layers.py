@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from detectors.folding import fold_conv_norm
 
 __all__ = [
+    "BN_MOMENTUM",
     "build_activation",
     "Conv2dSame",
     "ConvNorm",

@@ -435,7 +435,7 @@ def test_the_list_and_the_help_are_answered_without_torch(repository: Path) -> N
         (["generated"], ["unknown word 'generated'; write recipe=generated"]),
         (["recipe=generated", "--recipess"], ["did you mean --recipes?"]),
         (["recipe=generated", "recipe=voc_custom"], ["recipe= is given 2 times"]),
-        (["seed=1"], ["name a recipe", "recipes: generated, "]),
+        (["seed=1"], ["name a recipe", "recipes: bccd_d0, "]),
         (
             ["recipe=voc0712_mixed", "optim.learning_rate=.1"],
             ["no key 'optim.learning_rate' in voc0712_mixed; did you mean optim.lr (now 0.02)?"],

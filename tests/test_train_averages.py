@@ -15,10 +15,9 @@ import detectors
 import infer
 import train
 from detectors.commands.train import header
-from detectors.commands.train.model import configuration
+from detectors.commands.train.model import build_detector, configuration
 from detectors.experiment.lightning_guard import LossGuard
 from detectors.experiment.recipe import Recipe, load_recipe, recipe_yaml, resolve
-from detectors.models.faster_rcnn.inference import build_faster_rcnn
 from detectors.weights import load_checkpoint
 from detectors.weights.source import AVERAGED
 
@@ -188,7 +187,7 @@ def test_space_for_the_averages_is_counted() -> None:
     def recipe(*words: str) -> Recipe:
         return resolve(load_recipe("generated", [*TINY, *words]))
 
-    model = build_faster_rcnn(configuration(recipe(), 3))
+    model = build_detector(configuration(recipe(), 3))
     with_averages = header.checkpoint_bytes(model, recipe())
     averages = sum(4 * parameter.numel() for parameter in model.parameters())
     averages += sum(4 * one.numel() for one in model.buffers() if one.is_floating_point())

@@ -276,6 +276,10 @@ class ModelSettings:
     survival: Optional[float] = None
     """EfficientDet: probability that stochastic depth keeps the deepest block; null = the model's.
     """
+    norm_momentum: float = 0.01
+    """EfficientDet: share of a micro-batch in the batch norms' running statistics; 0.1 for runs of
+    less than some thousand steps, whose evaluations would find nothing with AutoML's 0.01.
+    """
     frozen: List[str] = field(default_factory=list)
     """EfficientDet: modules of the network that are not trained, such as [backbone]."""
     depth: int = 50

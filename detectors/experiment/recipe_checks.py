@@ -179,6 +179,7 @@ RULES: Dict[str, Limit] = {
     "model.loss.label_smoothing": number("0 <= s < 1", 0, 1 - 1e-9),
     "model.loss.delta": number("> 0", 0, over=True),
     "model.loss.box_weight": number(">= 0", 0),
+    "model.norm_momentum": number("over 0, up to 1", 0, 1, over=True),
     "model.survival": number("over 0, up to 1, or null", 0, 1, over=True),
     "model.depth": Limit("one of 18, 34, 50, 101", lambda value: value in (18, 34, 50, 101)),
     "model.variant": one_of("seed", "pytorch-faster-rcnn", "detectron2"),
@@ -244,7 +245,13 @@ OF_FASTER_RCNN = (
     "model.rpn.",
     "model.box_head.",
 )
-OF_EFFICIENTDET = ("model.pyramid.", "model.loss.", "model.survival", "model.frozen")
+OF_EFFICIENTDET = (
+    "model.pyramid.",
+    "model.loss.",
+    "model.survival",
+    "model.norm_momentum",
+    "model.frozen",
+)
 
 
 def other_family(key: str, model: str) -> bool:

@@ -80,7 +80,7 @@ def anchors(recipe: Recipe) -> int:
         f"{config.name} {height}x{width}: {config.num_anchors} anchors a cell, the smallest"
         f" {found.smallest:.3g} px; boxes as they lie in that input, without augmentation",
         "",
-        *coverage_table(columns, boxes, labels, datasets.class_names),
+        *coverage_table(columns, boxes, labels, datasets.train.annotations.class_names),
         "",
         f"no anchor: the best has an IoU under {found.threshold:g}; smaller: than every anchor;"
         " best IoU: the mean",

@@ -36,7 +36,8 @@ def write_batch_view(plan: Plan, data: DetectionData, folder: Path) -> None:
     try:
         count = min(MOST, plan.recipe.images_per_step)
         items = [data.training[data.order.draw(place)] for place in range(count)]
-        sheet = contact_sheet(collate(items, plan.recipe.data.max_boxes), plan.datasets.class_names)
+        names = [name or "" for name in plan.datasets.class_names]  # a slot that no class has
+        sheet = contact_sheet(collate(items, plan.recipe.data.max_boxes), names)
         content = io.BytesIO()
         sheet.save(content, "jpeg", quality=JPEG_QUALITY)
         write_whole(folder / BATCH_VIEW, content.getvalue())

@@ -55,6 +55,7 @@ def _efficientdet(recipe: Recipe, settings: ModelSettings, num_classes: int) -> 
         loss=_overridden(base.loss, settings.loss),
         survival=settings.survival,
         norm=settings.norm.value,
+        norm_momentum=settings.norm_momentum,
         frozen=tuple(settings.frozen),
     )
 

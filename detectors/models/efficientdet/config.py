@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Dict, Tuple, Union
 
 from detectors.anchors import ASPECTS
+from detectors.layers import BN_MOMENTUM
 
 __all__ = ["CONFIGS", "AnchorAspects", "AnchorScale", "EfficientDetConfig", "LossConfig"]
 
@@ -88,6 +89,10 @@ class EfficientDetConfig:
     """Stochastic depth in training: probability that the deepest block is not left out."""
     norm: str = "batch"
     """Batch norms in training: `batch`, or `frozen` as they are."""
+    norm_momentum: float = BN_MOMENTUM
+    """Share of a micro-batch's statistics in the running ones; 0.01, automl's, takes hundreds of
+    steps to follow the weights, and a detector evaluated before that finds nothing.
+    """
     frozen: Tuple[str, ...] = ()
     """Modules of the network that are not trained, such as `backbone`."""
 
@@ -111,6 +116,8 @@ class EfficientDetConfig:
             raise ValueError(f"stochastic depth is not for {self.backbone}: set survival to 1")
         if self.norm not in ("batch", "frozen"):
             raise ValueError(f"norm must be batch or frozen, got '{self.norm}'")
+        if not 0 < self.norm_momentum <= 1:
+            raise ValueError(f"norm_momentum must be over 0, up to 1, got {self.norm_momentum}")
         if min(self.std) <= 0:
             raise ValueError(f"std must be positive, got {self.std}")
         require_anchors(self)

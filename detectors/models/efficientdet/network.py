@@ -98,6 +98,9 @@ def build_network(config: EfficientDetConfig) -> EfficientDetNetwork:
         PredictionHead(channels, config.num_classes, *head, bias=CLASS_BIAS),
         PredictionHead(channels, 4, *head),
     )
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = config.norm_momentum
     if config.norm == "frozen":
         freeze(network, norms_only=True)
     modules = dict(network.named_modules())
