@@ -13,7 +13,7 @@ through the same NMS. B images of H x W pixels, G boxes after padding, C classes
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, List, Sequence, Tuple
+from typing import Any, Callable, Dict, Sequence, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -64,7 +64,7 @@ def effdet(recipe: Recipe, class_names: Sequence[str]) -> Contender:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         training = EffdetTraining(config)
-    return Contender(training, EffdetDetector(config, training), differences(training))
+    return Contender(training, EffdetDetector(config, training), DIFFERENCES)
 
 
 CONTENDERS: Dict[str, Callable[[Recipe, Sequence[str]], Contender]] = {
@@ -155,22 +155,12 @@ def effdet_settings(config: EfficientDetConfig) -> Dict[str, Any]:
     }
 
 
-def differences(training: EffdetTraining) -> Tuple[str, ...]:
-    """What stays effdet's own."""
-    momenta: List[float] = sorted(
-        {
-            float(module.momentum or 0.0)
-            for module in training.modules()
-            if isinstance(module, nn.BatchNorm2d)
-        }
-    )
-    return (
-        "effdet's initialisation: other random weights",
-        f"effdet's batch norms: momentum {', '.join(f'{value:g}' for value in momenta)}"
-        " (ours 0.01)",
-        "effdet's box loss leaves out single targets that are exactly 0",
-        "effdet ignores no region: anchors in crowds are background",
-    )
+DIFFERENCES = (
+    "effdet's initialisation: other random weights",
+    "effdet's box loss leaves out single targets that are exactly 0",
+    "effdet ignores no region: anchors in crowds are background",
+)
+"""What stays effdet's own."""
 
 
 def require_comparable(recipe: Recipe) -> None:
