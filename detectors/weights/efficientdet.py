@@ -21,6 +21,7 @@ from detectors.weights.source import CLASSIFIERS, Source
 __all__ = ["convert_efficientdet", "require_same_efficientdet"]
 
 WIDTH = "class_head.predict.depthwise.weight"  # has as many rows as the pyramid has channels
+BOXES = "box_head.predict.pointwise.bias"  # four numbers for each anchor of a cell
 
 
 def convert_efficientdet(
@@ -53,6 +54,12 @@ def require_same_efficientdet(
     known = known_by_hash(source.sha256)
     if known is not None and f"efficientdet-{known.model}" != config.name:
         raise ValueError(_other_model(source.path, [f"efficientdet-{known.model}"], config))
+    outputs = converted.state.get(BOXES)
+    if outputs is not None and outputs.shape[0] != 4 * config.num_anchors:
+        raise ValueError(
+            f"{source.path} has {outputs.shape[0] // 4} anchors a cell, the model"
+            f" {config.num_anchors}: octaves times aspects must be {outputs.shape[0] // 4}"
+        )
     if differences(converted, own, FAMILIES["efficientdet"]):
         fitting = _fitting_models(source, converted)
         if fitting:

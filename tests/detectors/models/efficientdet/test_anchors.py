@@ -127,6 +127,9 @@ def test_a_checkpoint_keeps_own_anchors(tmp_path: Path) -> None:
     assert "shapes 1x1, 1.3x0.8, 0.5x2, 2.5x0.4" in report.render()
     with pytest.raises(ValueError, match="anchor_scale"):
         load_weights(efficientdet("d0", num_classes=2), path)
+    fewer = replace(model.config, anchor_aspects=OWN.anchor_factors[:2])
+    with pytest.raises(ValueError, match="has 8 anchors a cell, the model 4: octaves times"):
+        load_weights(build_efficientdet(fewer, PostprocessConfig()), path, head="new")
 
 
 def test_records_from_before_own_shapes_are_read() -> None:
