@@ -13,7 +13,7 @@ from detectors.weights.checkpoint import ClassNames
 from detectors.weights.coco_names import COCO_90
 from detectors.weights.family import Config
 from detectors.weights.faster_rcnn import ORIGINS
-from detectors.weights.fit import COUNTER, Converted
+from detectors.weights.fit import COUNTER, Converted, saved_config
 from detectors.weights.known import known_by_hash
 from detectors.weights.preprocess import (
     ADVPROP,
@@ -121,6 +121,13 @@ def make_report(
     saved = source.record.config.image_size if source.record is not None else config.image_size
     if saved != config.image_size:
         notes.append(f"saved at {saved} pixels, model has {config.image_size}")
+    trained = saved_config(source, config)
+    if isinstance(trained, EfficientDetConfig) and isinstance(config, EfficientDetConfig):
+        before, now = trained.anchor_scale, config.anchor_scale
+        if before != now:
+            notes.append(
+                f"anchors of scale {now:g}, the weights' {before:g}: boxes start from there"
+            )
     kept = tuple(name for name in own if name not in taken)
     if source.origin in CLASSIFIERS:
         count = sum(not name.endswith(COUNTER) for name in kept)

@@ -80,8 +80,8 @@ def fit_head(
             count,
             known,
         )
-    kept = [str(name) for label, name in enumerate(classes) if label in shared]
-    new = [str(name) for label, name in enumerate(classes) if label not in shared]
+    kept = [name for label, name in enumerate(classes) if name and label in shared]
+    new = [name for label, name in enumerate(classes) if name and label not in shared]
     words = f"rows kept of {listed(kept)}; " + (f"new: {listed(new)}" if new else "none is new")
     return {**state, **take_shared(own, state, shared, config, family)}, words
 

@@ -8,11 +8,14 @@ from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Tup
 
 from torch import Tensor
 
+from detectors.models.efficientdet.config import CONFIGS as EFFICIENTDETS
 from detectors.weights.family import FAMILIES, Config, Family, family_of
 from detectors.weights.source import CLASSIFIERS, Source
 
 __all__ = ["COUNTER", "Converted", "OtherFormError", "differences"]
 
+RELEARNED = "anchor_scale"
+"""A field that a training may change: boxes begin relative to other anchors, and are learned."""
 COUNTER = "num_batches_tracked"  # torch counts batches, others do not; inference ignores it
 
 
@@ -77,15 +80,21 @@ def require_head(
     )
 
 
-def require_same_config(source: Source, config: Config) -> None:
-    """Raise if equal tensors would mean something else in the model."""
-    if source.record is None:
+def require_same_config(source: Source, config: Config, head: Optional[str] = None) -> None:
+    """Raise if equal tensors would mean something else in the model.
+
+    Args:
+        source: of any origin.
+        config: of the model.
+        head: where it is given, the model is about to learn: anchors may have another size.
+    """
+    saved = saved_config(source, config)
+    if saved is None:
         return
-    saved = source.record.config
     different = {
         name: value(saved, name)
         for name in FAMILIES[source.family].fields
-        if value(saved, name) != value(config, name)
+        if value(saved, name) != value(config, name) and not (head and name == RELEARNED)
     }
     if different:
         pairs = [
@@ -97,6 +106,15 @@ def require_same_config(source: Source, config: Config) -> None:
             f" {'; '.join(pairs)}",
             {**different, key: getattr(saved, key)},
         )
+
+
+def saved_config(source: Source, config: Config) -> Optional[Config]:
+    """What a detector's weights were trained as: the record says, or for others' EfficientDets the
+    published model of this name.
+    """
+    if source.record is not None:
+        return source.record.config
+    return EFFICIENTDETS.get(config.name) if source.origin in ("effdet", "automl") else None
 
 
 def value(config: Config, name: str) -> Any:

@@ -139,7 +139,7 @@ def _fill(
     own = model.network.state_dict()
     fit.require_same_family(source, config)
     fit.require_head(source, own, config, head)
-    converted = _convert(source, own, config)
+    converted = _convert(source, own, config, head)
     names: ClassNames = None
     taken, words = dict(converted.state), ""
     if source.origin not in CLASSIFIERS:
@@ -160,11 +160,11 @@ def _fill(
     return report
 
 
-def _convert(source: Source, own: State, config: Config) -> fit.Converted:
+def _convert(source: Source, own: State, config: Config, head: Optional[str]) -> fit.Converted:
     """The source under our names; raises unless it has exactly the network's tensors, the size of
     the class head aside.
     """
-    fit.require_same_config(source, config)
+    fit.require_same_config(source, config, head)
     if source.origin in CLASSIFIERS:
         own = {name: value for name, value in own.items() if name.startswith("backbone.")}
     if isinstance(config, EfficientDetConfig):
