@@ -20,7 +20,6 @@ from detectors.commands.evaluate.suppression import (
 )
 from detectors.models.efficientdet.random_weights import spread_outputs
 from detectors.postprocess import Candidates, select
-from poplar_ops.runtime import poptorch
 
 Rows = NDArray[np.float64]
 
@@ -122,21 +121,3 @@ def test_one_pass_of_the_network_serves_both() -> None:
         for ours, theirs in zip(detections, alone):
             torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
     assert not torch.equal(found[0].scores, found[1].scores)
-
-
-def test_both_compile_into_one_graph_of_static_shapes() -> None:
-    torch.manual_seed(0)
-    model = spread_outputs(efficientdet("d0", 4, image_size=64), seed=0)
-    settings = [evaluation_postprocess(model, nms) for nms in SIGMAS]
-    model.configure(postprocess=settings[0])
-    images = torch.zeros(1, 3, 64, 64, dtype=torch.uint8)
-    executor = poptorch.inferenceModel(SeveralNms(model, settings).eval())
-    try:
-        outputs = executor(images)
-    finally:
-        executor.destroy()
-    with torch.no_grad():
-        eager = SeveralNms(model, settings)(images)
-    assert [tuple(part.shape) for part in outputs] == [(1, 100, 4), (1, 100), (1, 100), (1,)] * 2
-    for compiled, one in zip(outputs, eager):
-        torch.testing.assert_close(compiled, one)
