@@ -1,5 +1,6 @@
 """`python -m detectors <command>`: `doctor` says what of this project works on this machine,
-`evaluate` scores weights or stored detections, `anchors` holds a dataset's boxes against anchors.
+`evaluate` scores weights or stored detections, `anchors` holds a dataset's boxes against anchors,
+`stages` says what a recipe's stages cost.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ import difflib
 import sys
 from typing import List, Optional
 
-COMMANDS = ("doctor", "evaluate", "anchors")
+COMMANDS = ("doctor", "evaluate", "anchors", "stages")
 
 
 def main(arguments: Optional[List[str]] = None) -> int:
@@ -33,6 +34,10 @@ def main(arguments: Optional[List[str]] = None) -> int:
         from detectors.commands.anchors.command import main as anchors
 
         return anchors(words[1:])
+    if words[0] == "stages":
+        from detectors.commands.stages import main as stages
+
+        return stages(words[1:])
     from detectors.commands.doctor import main as doctor
 
     return doctor(words[1:])
