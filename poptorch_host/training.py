@@ -276,9 +276,8 @@ class TrainingExecutor(PoplarExecutor):
             return False
         with self._reading():
             self._make_room()
-            replaced = [name for name, one in self._named().items() if not is_dressed(one)]
-            weights = self._weights()
-            self._engine.download({n: one for n, one in weights.items() if n not in replaced})
+            ours = {name: one for name, one in self._named().items() if is_dressed(one)}
+            self._engine.download({name: one.detach() for name, one in ours.items()})
         self._changed()
         return True
 
