@@ -18,6 +18,7 @@ import torch
 import train
 from detectors.commands.screen import versions
 from detectors.experiment.recipe import load_recipe, recipe_yaml
+from detectors.weights.source import AVERAGED
 
 pytestmark = pytest.mark.filterwarnings("ignore:TypedStorage is deprecated")  # torch 2.0.1
 
@@ -143,9 +144,10 @@ def rows(folder: Path) -> List[Dict[str, float]]:
 
 
 def weights(path: Path) -> Dict[str, torch.Tensor]:
-    """Of a checkpoint."""
-    found: Dict[str, torch.Tensor] = torch.load(path, map_location="cpu")["state_dict"]
-    return found
+    """Of a checkpoint, and the averages where it has them."""
+    content = torch.load(path, map_location="cpu")
+    averages = {f"average of {name}": one for name, one in content.get(AVERAGED, {}).items()}
+    return {**content["state_dict"], **averages}
 
 
 def assert_same_run(found: Path, expected: Path, tolerance: float = 0.0) -> None:
@@ -268,6 +270,19 @@ def test_four_ranks_train_the_four_stages_of_a_recipe_as_one_process_does(
     assert ended.code == 0, ended.err
     assert ended.out.count("4 ranks: 4 stages x 1 replica, 1f1b\n") == 1
     assert_same_run(tmp_path / "four" / "generated" / "1", alone(*words), 1e-5)
+
+
+@pytest.mark.slow
+def test_ranks_average_what_one_process_does(
+    torchrun: Callable[..., Ended], alone: Callable[..., Path], tmp_path: Path
+) -> None:
+    averages = ("optim.ema=0.9", "optim.ema_every=2", "trainer.max_steps=5")
+    words = (*TWO_STAGES, *averages, "evaluate.every_steps=2")
+    ended = torchrun(2, "pass", *words, "run.root=two")
+    assert ended.code == 0, ended.err
+    folder = tmp_path / "two" / "generated" / "1"
+    assert any(name.startswith("average of ") for name in weights(folder / "last.ckpt"))
+    assert_same_run(folder, alone(*words), 1e-5)
 
 
 @pytest.mark.slow
