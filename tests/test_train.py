@@ -341,6 +341,8 @@ def test_patience_ends_a_run_that_gets_no_better(tiny: Train, run: Train, tmp_pa
     assert len(rows(folder)) == 3  # the first is the best, two more are not better
     assert json.loads((folder / "scores.json").read_text())["step"] == 1
     assert saved(folder / "best.ckpt")["step"] == 1
+    assert saved(folder / "last.ckpt")["step"] == 3
+    assert detectors.load(folder / "best.ckpt").config.num_classes == 3  # whole
 
     (folder / "scores.json").unlink()  # killed before they were written
     assert run("resume=runs/generated/1").code == 0

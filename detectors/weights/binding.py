@@ -125,9 +125,7 @@ def make_report(
     if isinstance(trained, EfficientDetConfig) and isinstance(config, EfficientDetConfig):
         before, now = trained.anchor_scale, config.anchor_scale
         if before != now:
-            notes.append(
-                f"anchors of scale {now:g}, the weights' {before:g}: boxes start from there"
-            )
+            notes.append(f"anchors of scale {now}, the weights have {before}: boxes begin off")
     kept = tuple(name for name in own if name not in taken)
     if source.origin in CLASSIFIERS:
         count = sum(not name.endswith(COUNTER) for name in kept)

@@ -24,6 +24,7 @@ from detectors.weights.family import Config, Detector
 from detectors.weights.fit import OtherFormError
 from detectors.weights.known import KNOWN
 from detectors.weights.source import CLASSIFIERS, open_source
+from detectors.weights.tensor_bundle import find_checkpoint
 
 __all__ = ["EVALUATION", "build_model", "configuration", "load_detector"]
 
@@ -116,6 +117,8 @@ def build_model(
         torch.manual_seed(recipe.seed)
         model = build_detector(config)
     if settings.weights == "random":
+        if settings.head == "map":
+            raise ValueError("head=map keeps rows of weights, and model.weights=random has none")
         return model, None
     path = starting_file(settings, config, quiet=quiet)
     head = settings.head
@@ -143,7 +146,7 @@ def starting_file(settings: ModelSettings, config: Config, *, quiet: bool) -> Pa
         RuntimeError: it cannot be downloaded.
     """
     path = Path(settings.weights)
-    if path.exists():
+    if path.exists() or find_checkpoint(path) is not None:  # TensorFlow's is the start of names
         return path
     known = published_classifier(config) if settings.weights == "imagenet" else settings.weights
     if known in KNOWN:

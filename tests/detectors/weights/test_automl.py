@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from detectors import efficientdet
 from detectors.models.efficientdet.config import CONFIGS
 from detectors.models.efficientdet.inference import EfficientDet
 from detectors.models.efficientdet.network import build_network
@@ -164,6 +165,16 @@ def test_a_checkpoint_fills_a_model_exactly(
     assert all(name.endswith("num_batches_tracked") for name in report.kept)
     assert "raw weights; the file holds no moving average" in report.render()
     assert len(report.render().splitlines()) <= 12
+
+
+def test_cocos_names_are_bound_and_map_rows(model: EfficientDet, folder: Path) -> None:
+    target = efficientdet("d0", num_classes=3, image_size=64)
+    report = load_weights(target, folder, head="map", classes=("dog", "hen", "person"))
+    assert report.head == "rows kept of dog, person; new: hen"
+    name = "class_head.predict.pointwise.weight"
+    ours = target.network.state_dict()[name].reshape(9, 3, -1)
+    theirs = model.network.state_dict()[name].reshape(9, 90, -1)
+    assert torch.equal(ours[:, [0, 2]], theirs[:, [17, 0]])  # COCO's ids, less one
 
 
 def test_kernels_are_turned_from_height_width_in_out(

@@ -1,4 +1,4 @@
-"""What an EfficientDet's training starts from, through `train.py`: kept, new or refused, in words."""
+"""What an EfficientDet's training starts from: kept, new or refused, in words."""
 
 from __future__ import annotations
 
@@ -112,10 +112,12 @@ def rows(state: Dict[str, Tensor]) -> Tensor:
     return state[f"{LOGITS}bias"].reshape(9, -1)
 
 
-def build(weights: object, *words: str) -> Tuple[Detector, LoadReport]:
-    """The model of a training on the animals, and of what it starts."""
+def build(
+    weights: object, *words: str, classes: Sequence[str] = ANIMALS
+) -> Tuple[Detector, LoadReport]:
+    """The model of a training on these classes, and what it starts from."""
     recipe = load_recipe("bccd_d0", [*SMALL[1:], f"weights={weights}", *words])
-    model, report = build_model(recipe, ANIMALS, quiet=True)
+    model, report = build_model(recipe, classes, quiet=True)
     assert report is not None
     return model, report
 
@@ -163,11 +165,11 @@ def test_a_class_is_added_to_a_trained_detector(run: Train, tmp_path: Path) -> N
 
     stored = load_recipe(folder)
     assert (stored.weights, stored.model.weights, stored.model.head) == (None, "best.ckpt", "map")
-    words = ("weights=best.ckpt", "optim.base_batch=16")
-    again = run(four, f"resume={folder}", *words, "head=map")
+    same_words = ("weights=best.ckpt", "optim.base_batch=16")
+    again = run(four, f"resume={folder}", *same_words, "head=map")
     assert again.code == 0, again.err
     assert "finished at step 1" in again.out
-    other = run(four, f"resume={folder}", *words, "head=new")
+    other = run(four, f"resume={folder}", *same_words, "head=new")
     assert other.code == 2
     assert "model.head: map -> new" in other.err
 
@@ -193,16 +195,14 @@ def test_cocos_90_outputs_become_three_by_their_names(run: Train, tmp_path: Path
     assert second.endswith("weights=coco.pth head=map keeps the rows of cat, dog, person")
     assert "to map" not in refused.err  # 80 names of 90 labels are no list of classes
 
-    mapped = run(ours, "weights=coco.pth", "head=map", "model.frozen=[backbone]")
-    assert mapped.code == 0, mapped.err
-    assert "coco.pth (effdet), rows kept of cat, dog, person; none is new" in mapped.out
-    folder = tmp_path / "runs/bccd_d0/1"
-    after, before = saved_by(folder), source.network.state_dict()
+    model, report = build("coco.pth", "head=map", classes=ours)
+    assert report.brief == "coco.pth (effdet), rows kept of cat, dog, person; none is new"
+    after, before = model.network.state_dict(), source.network.state_dict()
     # COCO's ids: person 1, cat 17, dog 18; labels are one less
-    assert close(rows(after), rows(before)[:, [16, 17, 0]])
-    record = torch.load(folder / "last.ckpt", weights_only=True)["detectors"]
-    assert record["classes"] == list(ours)
-    assert record["config"]["anchor_aspects"] == "rounded"  # effdet's
+    assert torch.equal(rows(after), rows(before)[:, [16, 17, 0]])
+    assert same(model, source, "b")  # backbone, bifpn, box_head
+    assert isinstance(model, EfficientDet)
+    assert model.config.anchor_aspects == "rounded"  # effdet's
 
 
 def test_names_that_are_not_shared_cannot_be_mapped(run: Train, tmp_path: Path) -> None:
@@ -249,7 +249,7 @@ def test_settings_of_the_training_are_the_recipes_and_the_models_form_is_not(
     model, report = build(path, "head=map", "model.pyramid.scale=3")
     assert isinstance(model, EfficientDet)
     assert model.config.anchor_scale == 3
-    assert "anchors of scale 3, the weights' 4: boxes start from there" in report.render()
+    assert "anchors of scale 3, the weights have 4.0: boxes begin off" in report.render()
 
 
 def test_imagenet_is_timms_file_for_the_backbone(
@@ -273,7 +273,9 @@ def test_imagenet_is_timms_file_for_the_backbone(
         assert "assumed" not in report.render()  # known by its hash
     with pytest.raises(ValueError, match="head=map keeps rows of classes, and tf_efficientnet_b0"):
         build(path, "head=map")
-    with pytest.raises(FileNotFoundError, match="no imagenett; did you mean imagenet?"):
+    with pytest.raises(ValueError, match=r"model\.weights=random has none"):
+        build("random", "head=map")
+    with pytest.raises(FileNotFoundError, match=r"no imagenett; did you mean imagenet\?"):
         build("imagenett")
 
 
