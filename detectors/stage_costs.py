@@ -52,9 +52,7 @@ class Costs:
         kept: (units, units) bytes by who made them and whose backward needs them first.
     """
 
-    def __init__(
-        self, names: List[str], units: Dict[str, int], sums: Tensor, kept: Tensor
-    ) -> None:
+    def __init__(self, names: List[str], units: Dict[str, int], sums: Tensor, kept: Tensor) -> None:
         self.names = names
         self.units = units
         self._before = torch.cat([sums.new_zeros(5, 1), sums.cumsum(1)], 1).tolist()

@@ -8,7 +8,9 @@ from typing import Any, Dict
 import pytest
 import yaml
 
+from detectors.commands.train.header import learning_rate_line
 from detectors.experiment.complaints import field_types
+from detectors.experiment.learning_rate import learning_rate
 from detectors.experiment.recipe import (
     Recipe,
     list_recipes,
@@ -18,6 +20,7 @@ from detectors.experiment.recipe import (
     resolve,
 )
 from detectors.experiment.recipe_checks import other_family
+from detectors.experiment.structured import flat
 
 FOLDER = Path(__file__).resolve().parents[1] / "recipes"
 NAMES = sorted(file.stem for file in FOLDER.glob("*.yaml"))
@@ -35,7 +38,10 @@ HEADINGS = ("# Data: ", "# Device: ", "# Expected: ", "# From: ", "# Deviations:
 
 def test_these_recipes_are_shipped() -> None:
     assert set(NAMES) >= {
+        *(f"coco_{size}" for size in ("d0", "d1", "d2", "d3", "d4", "d5", "d6", "d7", "d7x")),
+        "custom_d0",
         "generated",
+        "voc_d0",
         "voc0712_detectron2",
         "voc0712_fp32",
         "voc0712_mixed",
@@ -138,6 +144,33 @@ def test_a_custom_recipe_can_be_made_small_enough_for_a_laptop() -> None:
     recipe = resolve(load_recipe("voc_custom", words.split()))
     assert (recipe.images_per_step, recipe.model.norm.name) == (1, "batch")
     assert recipe.data.classes is None
+
+
+OF_ITS_OWN = {"name", "model.name", "micro_batch_size", "gradient_accumulation", "pipeline.splits"}
+
+
+@pytest.mark.parametrize("size", ["d1", "d2", "d3", "d4", "d5", "d6", "d7", "d7x"])
+def test_all_of_coco_are_one_recipe_but_for_model_passes_and_stages(size: str) -> None:
+    first, other = flat(load_recipe("coco_d0")), flat(load_recipe(f"coco_{size}"))
+    longer = {"trainer.max_steps"} if size in ("d7", "d7x") else set()
+    assert {key for key in first if first[key] != other[key]} <= OF_ITS_OWN | longer
+    assert other["model.name"] == f"efficientdet-{size}"
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name.startswith("coco_")])
+def test_coco_is_trained_by_automls_schedule(name: str) -> None:
+    recipe = load_recipe(name)
+    assert recipe.images_per_step == 128
+    epochs = 600 if name in ("coco_d7", "coco_d7x") else 300
+    assert recipe.trainer.max_steps == epochs * (120_000 // 128)
+    assert len(recipe.pipeline.splits) + 1 == 4
+    rate = learning_rate(recipe.optim, recipe.images_per_step, recipe.trainer.max_steps)
+    assert rate(0) == pytest.approx(0.008 * 128 / 64)
+    assert rate(120_000 // 128) == pytest.approx(0.08 * 128 / 64)
+    assert rate(recipe.trainer.max_steps) == pytest.approx(0, abs=1e-9)
+    assert learning_rate_line(recipe) == [
+        "lr 0.08 is for 64 images per step, this run has 128: scaled to 0.16 (optim.scale_lr=true)"
+    ]
 
 
 def test_generated_is_a_small_sister_of_the_mixed_recipe() -> None:
