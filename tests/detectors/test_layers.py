@@ -7,9 +7,9 @@ from typing import Tuple
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from detectors.layers import Conv2dSame, ConvNorm, max_pool_same, same_padding
+from detectors.layers import Conv2dSame, ConvNorm, freeze, max_pool_same, same_padding
 
 
 @pytest.mark.parametrize(
@@ -85,3 +85,38 @@ def test_conv_norm_with_swish_leaves_its_input_alone() -> None:
     before = x.clone()
     layer(x)
     assert torch.equal(x, before)
+
+
+def two_layers() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(ConvNorm(2, 3, 1), ConvNorm(3, 2, 1)).train()
+
+
+def test_what_is_frozen_has_no_gradient_and_keeps_its_statistics() -> None:
+    model = two_layers()
+    freeze(model[0])
+    model.train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    model(torch.randn(4, 2, 5, 5) + 3).sum().backward()
+    after = model.state_dict()
+    trained = {name for name, parameter in model.named_parameters() if parameter.grad is not None}
+    assert trained == {"1.conv.weight", "1.norm.weight", "1.norm.bias"}
+    assert all(torch.equal(after[name], before[name]) for name in before if name[0] == "0")
+    assert not torch.equal(after["1.norm.running_mean"], before["1.norm.running_mean"])
+
+
+def test_a_frozen_norm_does_in_training_what_it_does_in_evaluation() -> None:
+    model, x = two_layers(), torch.randn(4, 2, 5, 5)
+    expected = model.eval()(x)
+    freeze(model, norms_only=True)
+    assert torch.equal(model.train()(x), expected)
+    assert all(isinstance(layer.norm, nn.BatchNorm2d) for layer in model)  # to load and to fold
+
+
+def test_norms_alone_can_be_frozen() -> None:
+    model = two_layers()
+    names = list(model.state_dict())
+    freeze(model, norms_only=True)
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert trained == {"0.conv.weight", "1.conv.weight"}
+    assert list(model.state_dict()) == names

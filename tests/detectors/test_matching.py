@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from detectors import matching
 from detectors.matching import IGNORE, NEGATIVE, POSITIVE, MatchConfig, match_boxes
 
 BOX = [0.0, 0.0, 10.0, 10.0]
@@ -125,3 +126,62 @@ def test_matching_equals_torchvisions_where_both_are_defined() -> None:
 def test_thresholds_out_of_order_are_refused(positive: float, negative: float) -> None:
     with pytest.raises(ValueError, match="0 <= negative <= positive <= 1"):
         MatchConfig(positive, negative)
+
+
+FORCE = MatchConfig(0.5, 0.5, force=True)
+
+
+def forced_index(*rows: List[float]) -> List[int]:
+    labels = torch.zeros(1, len(rows), dtype=torch.int32)
+    return list(match_boxes(ANCHORS, truth(*rows), labels, FORCE).index[0].tolist())
+
+
+def test_the_best_anchor_of_a_box_is_forced_whatever_its_overlap() -> None:
+    small = [0.0, 0.0, 10.0, 0.5]  # IoU 0.25 with the third anchor, its best
+    assert states(truth(small), [0], MatchConfig(0.5, 0.5)) == [NEGATIVE] * 4
+    assert states(truth(small), [0], FORCE) == [NEGATIVE, NEGATIVE, POSITIVE, NEGATIVE]
+
+
+def test_a_forced_anchor_leaves_the_box_that_overlaps_it_more() -> None:
+    low = [0.0, 3.0, 10.0, 5.0]  # IoU 0.4 with the second anchor, its best; BOX has 0.5 there
+    plain = match_boxes(ANCHORS, truth(BOX, low), torch.zeros(1, 2).int(), MatchConfig(0.5, 0.5))
+    assert plain.index[0, 1] == 0
+    assert forced_index(BOX, low)[:2] == [0, 1]
+
+
+def test_of_boxes_that_share_a_best_anchor_the_first_gets_it() -> None:
+    nine, eight = [0.0, 0.0, 10.0, 9.0], [0.0, 0.0, 10.0, 8.0]  # both best with the first anchor
+    assert forced_index(nine, eight)[0] == 0
+    assert forced_index(eight, nine)[0] == 0  # though the other overlaps it more
+
+
+def test_of_equal_anchors_the_first_is_forced() -> None:
+    anchors = ANCHORS[[3, 2, 2]]
+    small = truth([0.0, 0.0, 10.0, 0.5])
+    matches = match_boxes(anchors, small, torch.tensor([[0]]), FORCE)
+    assert matches.state[0].tolist() == [NEGATIVE, POSITIVE, NEGATIVE]
+
+
+def test_padding_regions_and_boxes_that_overlap_nothing_force_no_anchor() -> None:
+    far = [200.0, 200.0, 210.0, 210.0]
+    found = states(truth(PADDING, far, BOX), [-1, 0, -1], FORCE)
+    assert found == [IGNORE, IGNORE, IGNORE, NEGATIVE]  # BOX is a region, and covers three
+
+
+@pytest.mark.parametrize("at_once", [1, 3, 7])
+def test_boxes_match_some_at_a_time_as_all_at_once(
+    at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = torch.Generator().manual_seed(2)
+    corner = torch.rand(2, 60, 2, generator=generator) * 40
+    anchors = torch.cat([corner, corner + 20], dim=-1)[0]
+    boxes = torch.cat([corner, corner + 18], dim=-1)[:, 40:47]
+    boxes = torch.cat([boxes, boxes[:, :3]], dim=1)  # equals, in other parts
+    labels = torch.tensor([[0, 1, -1, 3, 4, 5, 6, 7, 8, 9], [0, 1, 2, -1, -1, 5, 6, 7, 8, 9]])
+    config = MatchConfig(0.5, 0.4, low_quality=True, force=True)
+    whole = match_boxes(anchors, boxes, labels, config)
+    assert (whole.state == POSITIVE).sum() > 10
+    monkeypatch.setattr(matching, "AT_ONCE", at_once)
+    parts = match_boxes(anchors, boxes, labels, config)
+    assert torch.equal(parts.state, whole.state)
+    assert torch.equal(parts.index, whole.index)
