@@ -41,7 +41,8 @@ class Three(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         first = self.network["a"](x)
-        return self.network["c"](self.network["b"](first) + first).sum()
+        total: Tensor = self.network["c"](self.network["b"](first) + first).sum()
+        return total
 
 
 @pytest.fixture(scope="module")
