@@ -12,7 +12,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Dict, Iterator, List
+from typing import Dict, Iterator, List
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +30,7 @@ from detectors.experiment.averages import averaged_names, decay_over
 from detectors.experiment.learning_rate import learning_rate
 from detectors.experiment.optimizer import build_optimizer
 from detectors.experiment.recipe import Recipe, recipe_yaml
+from detectors.weights.tensor_file import read_tensor_file
 
 __all__ = ["Loop", "detect"]
 
@@ -165,7 +166,7 @@ class Loop:
 
     def load(self, path: Path) -> None:
         """Go on from what `save` wrote."""
-        content: Dict[str, Any] = torch.load(path, map_location=self.device, weights_only=True)
+        content = read_tensor_file(path).content
         if content["recipe"] != recipe_yaml(self.recipe):
             raise ValueError(
                 f"{path} is of other settings: give another --out, or remove it to begin anew"
@@ -173,7 +174,8 @@ class Loop:
         self.step, self.seconds = content["step"], content["seconds"]
         self.model.load_state_dict(content["model"])
         self.optimizer.load_state_dict(content["optimizer"])
-        self.averages, self.averaged = content["averages"], content["averaged"]
+        self.averages = {name: one.to(self.device) for name, one in content["averages"].items()}
+        self.averaged = content["averaged"]
 
 
 def detect(
