@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import math
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, Dict, Optional, Sequence, Tuple, TypeVar
 
 import torch
 
+from detectors.anchors import level_size
 from detectors.commands.published import fetch_published
 from detectors.commands.train.refusals import keys_of, other_classes
 from detectors.experiment.recipe import ModelSettings, Recipe, image_size, resolve
@@ -113,6 +115,7 @@ def build_model(
         return load_detector(recipe, class_names, checkpoint)
     settings = recipe.model
     config = configuration(recipe, len(class_names))
+    require_statistics(recipe, config)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         model = build_detector(config)
@@ -136,6 +139,20 @@ def build_model(
     except OtherFormError as error:
         raise ValueError(f"{error}\n{keys_of(error.settings)}") from None
     return model, report
+
+
+def require_statistics(recipe: Recipe, config: Config) -> None:
+    """Refuse a micro-batch of one value per channel, which has no variance to train with."""
+    if not isinstance(config, EfficientDetConfig) or config.norm == "frozen":
+        return
+    cells = math.prod(level_size(config.image_size, config.max_level))
+    if cells * recipe.micro_batch_size == 1:
+        height, width = config.image_size
+        raise ValueError(
+            f"image.size {height}x{width} is one cell on the coarsest level of {config.name}: batch"
+            " norms need more than one value per channel to train; micro_batch_size=2, a larger"
+            " image.size or model.norm=frozen would do"
+        )
 
 
 def starting_file(settings: ModelSettings, config: Config, *, quiet: bool) -> Path:

@@ -198,3 +198,12 @@ def test_what_is_evaluated_is_complete(tmp_path: Path, classifier: Path) -> None
     assert isinstance(model, FasterRCNN)
     assert same(model, source)
     assert "the file has no record" in report.render()
+
+
+def test_one_value_per_channel_is_refused_before_torch_does() -> None:
+    recipe = Recipe(micro_batch_size=1)
+    recipe.model.name, recipe.model.weights, recipe.image.size = "efficientdet-d0", "random", 128
+    with pytest.raises(ValueError, match=r"128x128 is one cell .* micro_batch_size=2"):
+        build_model(recipe, NAMES)
+    recipe.model.norm = Norm.frozen
+    assert build_model(recipe, NAMES)[1] is None

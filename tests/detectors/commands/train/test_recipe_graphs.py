@@ -58,7 +58,7 @@ def test_a_recipe_compiles_with_listed_operators_and_ours(name: str) -> None:
     report = host.report(compiled(recipe, half=False))
     assert report.unsupported == []
     own = {name for name in report.operators if not name.startswith(("aten::", "poptorch::"))}
-    assert own == OURS
+    assert own == (OURS if recipe.model.name == "faster_rcnn" else set())
     assert len(report.stages) == len(recipe.pipeline.splits) + 1
 
 
