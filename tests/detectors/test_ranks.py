@@ -24,7 +24,10 @@ pytestmark = [
 
 def test_recipes_on_four_ranks_learn_what_one_process_learns(torchrun: TorchRun) -> None:
     result = torchrun(4, PROGRAMS / "recipes_on_ranks.py", seconds=900)
-    for case in ("generated", "generated in replicas", "voc0712_mixed"):
+    for case in (
+        *("generated", "generated in replicas", "voc0712_mixed"),
+        *("coco_d0", "coco_d0 in replicas"),
+    ):
         assert f"{case} holds" in result.stdout, result.stdout
     assert result.returncode == 0
 

@@ -41,8 +41,8 @@ class Three(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         first = self.network["a"](x)
-        total: Tensor = self.network["c"](self.network["b"](first) + first).sum()
-        return total
+        last: Tensor = self.network["c"](self.network["b"](first) + first)
+        return last.sum()
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 """Recipes trained with stages and replicas on four ranks learn what one process learns, bit for bit
-but for the order of sums: sampling of proposals included. Rank 0 makes the comparison.
+but for the order of sums: sampling of proposals and stochastic depth included. Rank 0 makes the
+comparison.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from poplar_ops.runtime import poptorch
 
 STEPS = 5
 SMALL = ("micro_batch_size=1", "image.size=96", "data.max_boxes=4")
+EFFICIENTDET = ("micro_batch_size=2", "model.weights=random", "model.survival=0.8")
 CHANGES = {
     "generated": (*SMALL, "gradient_accumulation=7"),
     "generated in replicas": (
@@ -28,6 +30,11 @@ CHANGES = {
         *(*SMALL, "gradient_accumulation=7", "model.weights=random", "model.depth=18"),
         *("model.rpn.pre_nms=[200, 100]", "model.rpn.post_nms=[60, 30]", "model.rpn.channels=64"),
         *("model.rpn.num_samples=32", "model.box_head.num_samples=8", "optim.max_grad_norm=5"),
+    ),
+    "coco_d0": (*SMALL, *EFFICIENTDET, "gradient_accumulation=7"),
+    "coco_d0 in replicas": (
+        *(*SMALL, *EFFICIENTDET, "gradient_accumulation=3", "replication_factor=2"),
+        "pipeline.splits=[bifpn.cells.0]",
     ),
 }
 
@@ -75,7 +82,7 @@ def pictures(recipe: Recipe, step: int, classes: int) -> Tuple[Tensor, Tensor, T
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    for case, schedule in zip(CHANGES, ("1f1b", "gpipe", "1f1b")):
+    for case, schedule in zip(CHANGES, ("1f1b", "gpipe", "1f1b", "1f1b", "gpipe")):
         alone = train(case, "sequential") if os.environ["RANK"] == "0" else None
         together = train(case, schedule)
         if alone is not None:

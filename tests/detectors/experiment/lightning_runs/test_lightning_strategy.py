@@ -12,9 +12,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 import detectors.experiment.lightning_strategy as lightning_strategy
+from detectors import efficientdet
 from detectors.experiment.lightning_accelerator import IPUAccelerator
 from detectors.experiment.lightning_module import DetectionModule
 from detectors.experiment.lightning_strategy import PopTorchStrategy
+from detectors.models.efficientdet.inference import EfficientDet
 from poplar_ops.runtime import IS_HOST, poptorch
 from poptorch_host.training_engine import TrainingEngine
 
@@ -105,6 +107,28 @@ def test_mixed_precision_halves_trunk_and_rpn_on_an_ipu(
     assert ours.weights["network.box_head.class_logits.weight"].dtype is torch.float32
     plain = run("torch", model=small_faster_rcnn(), steps=1)
     assert ours.steps[0][1] == pytest.approx(plain.steps[0][1], rel=0.02)
+
+
+@pytest.mark.skipif(not IS_HOST, reason="the SDK is what is stood in for")
+def test_mixed_precision_halves_backbone_and_pyramid_on_an_ipu(
+    run: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def small() -> EfficientDet:
+        torch.manual_seed(0)
+        return efficientdet("d0", num_classes=3, image_size=32)
+
+    monkeypatch.setattr(lightning_strategy, "IS_HOST", False)
+    settings: Dict[str, Any] = {"steps": 1, "validate_every": 1, "precision": "mixed"}
+    ours = run("poptorch", model=small(), **settings)
+    halves = {name for name, weight in ours.weights.items() if weight.dtype is torch.float16}
+    counters = {name for name in ours.weights if name.endswith("num_batches_tracked")}
+    trunk = ("network.backbone.", "network.bifpn.")
+    assert halves == {name for name in ours.weights if name.startswith(trunk)} - counters
+    assert all(weight.isfinite().all() for weight in ours.weights.values())
+    moved = "network.backbone.stem.conv.weight"
+    assert not torch.equal(ours.weights[moved], small().half().state_dict()[moved])
+    plain = run("torch", model=small(), steps=1)
+    assert ours.steps[0][1] == pytest.approx(plain.steps[0][1], rel=0.05)
 
 
 @pytest.mark.skipif(not IS_HOST, reason="counts the copies of poptorch_host")
