@@ -18,6 +18,8 @@ pytestmark = pytest.mark.skipif(not IS_HOST, reason="the SDK's compiler takes an
 
 RECIPES = Path(__file__).resolve().parents[4] / "recipes"
 NAMES = sorted(file.stem for file in RECIPES.glob("*.yaml"))
+BETWEEN = ("coco_d1", "coco_d2", "coco_d3", "coco_d4", "coco_d5", "coco_d6", "coco_d7")
+"""Recipes between two that are compiled every time."""
 OURS = {"poplar_ops::Nms", "poplar_ops::RoiAlign", "poplar_ops::topk_select"}
 NUM_CLASSES = 20
 
@@ -49,7 +51,10 @@ def compiled(recipe: Recipe, *, half: bool) -> poptorch.PoplarExecutor:
     return executor
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(one, marks=pytest.mark.slow) if one in BETWEEN else one for one in NAMES],
+)
 def test_a_recipe_compiles_with_listed_operators_and_ours(name: str) -> None:
     from poptorch_host import host
 
