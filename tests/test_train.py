@@ -447,7 +447,7 @@ def test_the_list_and_the_help_are_answered_without_torch(repository: Path) -> N
         (["recipe=generated", "micro_batch_size=0"], ["micro_batch_size must be"]),
         (["recipe=generated", "+new=1"], ["+new"]),
         (["recipe=generated", "evaluate.patience=2", "evaluate.every_steps=0"], ["every_steps"]),
-        (["recipe=generated", "weights=best.ckpt"], ["model.weights=best.ckpt"]),
+        (["recipe=generated", "weights=best.ckpt"], ["model.weights", "no best.ckpt"]),
         (["recipe=generated", "device_iterations=7"], ["device_iterations"]),
         (["recipe=generated", "optim.name=lamb", "optim.max_grad_norm=1"], ["max_grad_norm"]),
         (["resume=runs/generated/7"], ["runs/generated/7/config.yaml"]),

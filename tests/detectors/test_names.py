@@ -66,9 +66,12 @@ def test_public_names_exist() -> None:
         assert hasattr(detectors, name)
 
 
-def test_training_is_named_as_missing() -> None:
-    with pytest.raises(NotImplementedError, match="for_training"):
-        efficientdet("d0", image_size=64).for_training()
+def test_the_training_module_has_the_models_own_network() -> None:
+    model = efficientdet("d0", image_size=64)
+    training = model.for_training()
+    assert training.network is model.network
+    assert training.training
+    assert len(training.anchors()) == len(model.postprocess.anchors())
 
 
 @pytest.mark.parametrize(
