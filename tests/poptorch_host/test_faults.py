@@ -533,7 +533,7 @@ for step in range(100):
     if rank == 1 and attempt == "0" and step == 5:
         os.kill(os.getpid(), signal.SIGKILL)
     work()
-print("finished attempt", attempt, flush=True)
+os.write(1, f"finished attempt {attempt};".encode())  # whole: three ranks share the pipe
 arrive("finished")
 if rank == 2:
     raise ValueError("picture 7 is broken")
