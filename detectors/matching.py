@@ -78,9 +78,10 @@ def match_boxes(
         Matches; images without boxes have background only.
     """
     found = [
-        match_some(anchors, boxes[:, first:last], labels[:, first:last], config, allowed)
-        for first in range(0, boxes.shape[1], AT_ONCE)
-        for last in [min(first + AT_ONCE, boxes.shape[1])]
+        match_some(anchors, some_boxes, some_labels, config, allowed)
+        for some_boxes, some_labels in zip(
+            torch.split(boxes, AT_ONCE, dim=1), torch.split(labels, AT_ONCE, dim=1)
+        )
     ]
     best, index, covered, positive, forced, owner = found[0]
     for number, more in enumerate(found[1:], start=1):  # of equals the first stays
