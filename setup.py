@@ -65,7 +65,13 @@ setup(
         include=["detectors", "detectors.*", "poplar_ops", "poptorch_host", "poptorch_host.*"]
     ),
     package_data={
-        "poplar_ops": ["py.typed", "csrc/host/*", "csrc/ipu/*"],
+        "poplar_ops": [
+            "py.typed",
+            "csrc/host/*",
+            "csrc/ipu/*",
+            "csrc/ipu/nms/*",
+            "csrc/ipu/roi_align/*",
+        ],
         "poptorch_host": ["*.txt", "*.tsv", "py.typed"],
         "detectors": ["py.typed"],
     },

@@ -11,7 +11,15 @@ from typing import List, Optional, Sequence
 
 from poplar_ops.csrc.ipu.host.glue import glue_source
 
-__all__ = ["HOST", "IPU", "build_operator", "compile_cpp", "find_compiler"]
+__all__ = [
+    "HOST",
+    "IPU",
+    "build_operator",
+    "codelet_files",
+    "compile_cpp",
+    "find_compiler",
+    "operator_files",
+]
 
 HOST = Path(__file__).resolve().parent
 IPU = HOST.parent
@@ -49,8 +57,23 @@ def compile_cpp(arguments: Sequence[object]) -> None:
 
 
 def includes() -> List[str]:
-    """Flags that find our declarations of Poplar and PopART."""
-    return [f"-I{folder}" for folder in [HOST, *STUBS]]
+    """Flags that find our headers, and our declarations of Poplar and PopART."""
+    return [f"-I{folder}" for folder in [IPU, HOST, *STUBS]]
+
+
+def operator_files() -> List[Path]:
+    """Every C++ file of the operators that is no codelet; those in no folder are of all."""
+    return [path for path in cpp_files() if not path.stem.endswith("_codelet")]
+
+
+def codelet_files() -> List[Path]:
+    """The codelets, one an operator."""
+    return [path for path in cpp_files() if path.stem.endswith("_codelet")]
+
+
+def cpp_files() -> List[Path]:
+    found = [*IPU.glob("*.cpp"), *IPU.glob("*/*.cpp")]
+    return sorted(path for path in found if path.parent != HOST)
 
 
 def build_operator(
@@ -58,18 +81,20 @@ def build_operator(
 ) -> Path:
     """A library for `simulation.Simulation` and, for its vertices, `vertex.VertexLibrary`.
 
-    The operator's file and its codelet are compiled unchanged; the codelet is copied beside the
+    The operator's files and its codelet are compiled unchanged; the codelet is copied beside the
     library, where the operator looks for it.
 
     Args:
-        name: the operator's file, without `.cpp`.
+        name: the operator's folder.
         folder: where the library and what it is made from go.
         codelets: more codelet files, whose vertices the library then has too.
         sources: more C++ files for the library.
     """
-    codelet = IPU / f"{name}_codelet.cpp"
+    codelet = IPU / name / f"{name}_codelet.cpp"
     shutil.copy(str(codelet), str(folder))
-    files = [HOST / source for source in SIMULATION] + [IPU / f"{name}.cpp", *sources]
+    files = [HOST / source for source in SIMULATION]
+    files += [file for file in operator_files() if file.parent in (IPU, IPU / name)]
+    files += sources
     for one in [codelet, *codelets]:
         files.append(folder / f"{one.stem}_glue.cpp")
         files[-1].write_text(glue_source(one))

@@ -12,7 +12,14 @@ import sys
 from pathlib import Path
 from typing import List, NamedTuple, Optional, Sequence
 
-from poplar_ops.csrc.ipu.host.build import HOST, IPU, STUBS, compile_cpp
+from poplar_ops.csrc.ipu.host.build import (
+    HOST,
+    IPU,
+    STUBS,
+    codelet_files,
+    compile_cpp,
+    operator_files,
+)
 
 __all__ = ["check", "main"]
 
@@ -36,11 +43,11 @@ def check(source: Path, ours: Sequence[Path], real: Sequence[Path]) -> Optional[
     """What the compiler says of a file, or None if it accepts it.
 
     Args:
-        source: an operator or a codelet.
+        source: a file of an operator, or a codelet.
         ours: include folders of our declarations.
         real: include folders of the SDK's own headers, whose warnings are ignored.
     """
-    flags = [f"-isystem{folder}" for folder in real] + [f"-I{folder}" for folder in ours]
+    flags = [f"-isystem{folder}" for folder in real] + [f"-I{folder}" for folder in [IPU, *ours]]
     try:
         compile_cpp(["-fsyntax-only", "-DONNX_NAMESPACE=onnx", *flags, source])
     except RuntimeError as error:
@@ -86,11 +93,10 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     options = parser.parse_args(arguments)
     if options.popart is None and (options.poplibs or options.poplar):
         parser.error("--poplibs and --poplar only matter with --popart")
-    operators = sorted(path for path in IPU.glob("*.cpp") if not path.stem.endswith("_codelet"))
-    codelets = sorted(IPU.glob("*_codelet.cpp"))
+    operators = operator_files()
     own = "our own declarations of Poplar"
     checks = [Check(path, STUBS, [], f"{own} and PopART") for path in operators]
-    checks += [Check(path, STUBS[:1], [], own) for path in codelets]
+    checks += [Check(path, STUBS[:1], [], own) for path in codelet_files()]
     if options.popart is not None:
         try:
             real = real_folders(options.popart, options.poplibs, options.poplar)
@@ -100,12 +106,13 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
         against = f"PopART's headers in {real[0]} and {'Poplar' if options.poplar else own}"
         kept = [HOST / "stubs" / "poprithms"] + ([] if options.poplar else STUBS[:1])
         checks += [Check(path, kept, real, against) for path in operators]
+    names = [str(one.source.relative_to(IPU)) for one in checks]
     failed = 0
-    for one in checks:
+    for one, name in zip(checks, names):
         complaint = check(one.source, one.ours, one.real)
         failed += complaint is not None
         verdict = "type-checked" if complaint is None else "REFUSED"
-        print(f"{one.source.name:<16} {verdict} against {one.against}")
+        print(f"{name:<{max(map(len, names))}} {verdict} against {one.against}")
         if complaint is not None:
             print(complaint, file=sys.stderr)
     print("Never linked, never run on an IPU.")
