@@ -315,7 +315,7 @@ def test_the_python_call_fits_the_operator(
     call = calls[0]
     assert (call["domain"], call["name"], call["domain_version"]) == ("poplar_ops", "RoiAlign", 1)
     # PopART reads an attribute stored as another type as 0, without a word.
-    source = (IPU / "roi_align" / "roi_align.cpp").read_text()
+    source = (IPU / "roi_align" / "op.cpp").read_text()
     read = re.findall(r'getAttribute<Attributes::(\w+)>\("(\w+)"', source)
     given = {name: type(value) for name, value in call["attributes"].items()}
     assert {name: {"Float": float, "Int": int}[kind] for kind, name in read} == given
@@ -350,12 +350,12 @@ def test_the_operator_refuses_wrong_inputs(simulated: Simulation) -> None:
 
 
 def test_check_sdk_covers_the_operator_and_refuses_a_mistake(tmp_path: Path) -> None:
-    assert check_sdk.check(IPU / "roi_align" / "roi_align.cpp", STUBS, []) is None
+    assert check_sdk.check(IPU / "roi_align" / "grad_opx.cpp", STUBS, []) is None
     assert check_sdk.check(IPU / "roi_align" / "roi_align_codelet.cpp", STUBS[:1], []) is None
-    source = (IPU / "roi_align" / "roi_align.cpp").read_text()
-    right = "gradOutToNonGradIn() const final"
+    source = (IPU / "roi_align" / "grad_opx.cpp").read_text()
+    right = "grow(program::Sequence& prog) const final"
     assert right in source
-    (tmp_path / "roi_align.cpp").write_text(source.replace(right, "gradOutToNonGradIn() final"))
-    complaint = check_sdk.check(tmp_path / "roi_align.cpp", STUBS, [])
+    (tmp_path / "grad_opx.cpp").write_text(source.replace(right, right.replace(" const", "")))
+    complaint = check_sdk.check(tmp_path / "grad_opx.cpp", STUBS, [])
     assert complaint is not None
     assert "error:" in complaint

@@ -1,4 +1,4 @@
-// Tile code of roi_align and of its gradient (roi_align.cpp connects it).
+// Tile code of roi_align and of its gradient (lowering.cpp, opx.cpp and grad_opx.cpp connect it).
 //
 // A tile holds c channels of one image's map, channels innermost: cell y * W + x, channel i is word
 // (y * W + x) * c + i. n regions, h x w bins, w workers of a tile. Sums are float32, in an order
@@ -18,8 +18,8 @@ using poplar::Output;
 using poplar::Vector;
 using poplar::VectorLayout;
 
-constexpr unsigned kMaxChannels = 8;    // of a tile, as in roi_align.cpp
-constexpr unsigned kBinInts = 3;        // words of a bin's taps, as in roi_align.cpp
+constexpr unsigned kMaxChannels = 8;    // of a tile, as in layout.cpp
+constexpr unsigned kBinInts = 3;        // words of a bin's taps, as in layout.cpp
 constexpr float kMaxSamples = 65536.f;  // of a bin and axis
 
 // The part [begin, end) of n things that one of `workers` workers does, in steps of 2: two workers
