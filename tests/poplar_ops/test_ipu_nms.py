@@ -414,7 +414,7 @@ def test_the_python_call_fits_the_operator(
     for example, output in zip(call["example_outputs"], got):
         assert (example.shape, example.dtype) == (output.shape, output.dtype)
     # PopART reads an attribute stored as another type as 0, without a word.
-    source = (IPU / "nms" / "nms.cpp").read_text()
+    source = (IPU / "nms" / "op.cpp").read_text()
     read = re.findall(r'getAttribute<Attributes::(\w+)>\("(\w+)"', source)
     given = {name: type(value) for name, value in call["attributes"].items()}
     assert {name: {"Float": float, "Int": int}[kind] for kind, name in read} == given
@@ -461,7 +461,7 @@ def test_check_sdk_accepts_our_files(capsys: pytest.CaptureFixture[str]) -> None
     said = capsys.readouterr().out
     ours = "type-checked against our own declarations of Poplar"
     lines = {" ".join(line.split()) for line in said.splitlines()}
-    assert f"nms/nms.cpp {ours} and PopART" in lines
+    assert f"nms/opx.cpp {ours} and PopART" in lines
     assert f"nms/nms_codelet.cpp {ours}" in lines
     assert "Never linked, never run on an IPU." in said
 
@@ -469,22 +469,23 @@ def test_check_sdk_accepts_our_files(capsys: pytest.CaptureFixture[str]) -> None
 @pytest.mark.parametrize(
     ("right", "wrong"),
     [
-        ("clone() const final", "clone() final"),
-        ("graph().setTileMapping(vertex, tile)", "graph().setTileMapping(tile, vertex)"),
+        ("grow(program::Sequence& prog) const final", "grow(program::Sequence& prog) final"),
+        ("setTileMapping(any, layout.tile(0, 0))", "setTileMapping(layout.tile(0, 0), any)"),
     ],
 )
 def test_check_sdk_refuses_a_mistake(tmp_path: Path, right: str, wrong: str) -> None:
-    source = (IPU / "nms" / "nms.cpp").read_text()
+    source = (IPU / "nms" / "opx.cpp").read_text()
     assert right in source
-    (tmp_path / "nms.cpp").write_text(source.replace(right, wrong))
-    complaint = check_sdk.check(tmp_path / "nms.cpp", STUBS, [])
+    (tmp_path / "opx.cpp").write_text(source.replace(right, wrong))
+    complaint = check_sdk.check(tmp_path / "opx.cpp", STUBS, [])
     assert complaint is not None
     assert "error:" in complaint
 
 
 def test_check_sdk_takes_popart_from_the_folder_given(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(check_sdk, "operator_files", lambda: [IPU / "nms" / "op.cpp"])
     assert check_sdk.main(["--popart", str(tmp_path)]) == 2
     assert "no popart/op.hpp" in capsys.readouterr().err
     headers = tmp_path / "willow" / "include" / "popart"

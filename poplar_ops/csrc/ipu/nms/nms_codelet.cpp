@@ -1,4 +1,4 @@
-// Tile code of greedy NMS: what each tile does in one round (nms.cpp connects it).
+// Tile code of greedy NMS: what each tile does in one round (opx.cpp connects it).
 //
 // A record is one candidate: kFloats words (score, x1, y1, x2, y2) and kInts words (index, label).
 // n candidates on this tile, w workers of a tile, r records, k detections at most. All float32.

@@ -1,4 +1,4 @@
-// Greedy NMS as a PopART operator: poplar_ops.Nms version 1.
+// The lowering of greedy NMS.
 //
 // B images, N candidates and K detections an image, W workers a tile. Every image has its own
 // tiles, so no tile holds candidates of two images; the loop ends when every image is done. One
@@ -7,195 +7,25 @@
 //   NmsReduce   groups of about sqrt(tiles) tiles, twice: best record of each worker
 //   NmsRecord   one tile an image: next winner, next detection
 //   NmsAnyActive  one tile: go on?
-// Semantics and order of inputs and outputs are those of poplar_ops/nms.py and reference.py.
-#include <dlfcn.h>
-
 #include <algorithm>
 #include <cmath>
-#include <cstdint>
-#include <fstream>
-#include <memory>
+#include <cstddef>
 #include <string>
 #include <vector>
 
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wsign-compare"      // PopART's headers
-#pragma GCC diagnostic ignored "-Wunused-parameter"  // PopART's headers
-#include <popart/op.hpp>
-#include <popart/opmanager.hpp>
-#include <popart/opserialiser.hpp>
-#include <popart/popx/opx.hpp>
-#include <popart/popx/opxmanager.hpp>
-#include <poplar/Graph.hpp>
-#include <poplar/Program.hpp>
-#pragma GCC diagnostic pop
+#include "codelet_opx.hpp"
+#include "nms/layout.hpp"
+#include "nms/op.hpp"
+#include "sdk.hpp"
+
+namespace poplar_ops::nms {
 
 namespace {
 
 namespace program = poplar::program;
 
-const popart::OperatorIdentifier kNmsId{"poplar_ops", "Nms", 1, {3, 3}, 5};
-
-enum In { kInScores, kInBoxes, kInLabels };
-enum Out { kOutBoxes, kOutScores, kOutLabels, kOutIndices, kOutCount };
-
 constexpr std::size_t kFloats = 5;  // words of a record, as in nms_codelet.cpp
 constexpr std::size_t kInts = 2;    // words of a record, as in nms_codelet.cpp
-constexpr std::size_t kMinCandidates =
-    24;  // four a worker: a tile with fewer only waits for others
-
-struct Config {
-  float iou_threshold;
-  float score_threshold;
-  float sigma;
-  int64_t max_detections;
-  int64_t class_aware;
-};
-
-std::string text(const popart::Shape& shape) {
-  std::string out = "(";
-  for (const auto size : shape) out += (out.size() > 1 ? ", " : "") + std::to_string(size);
-  return out + ")";
-}
-
-class NmsOp : public popart::Op {
- public:
-  NmsOp(const popart::OperatorIdentifier& id, const Config& config_, const Settings& settings_)
-      : popart::Op(id, settings_), config(config_) {}
-
-  std::unique_ptr<popart::Op> clone() const final { return std::make_unique<NmsOp>(*this); }
-
-  void setup() final {
-    check();
-    const int64_t images = inInfo(kInScores).dim(0);
-    const int64_t k = config.max_detections;
-    outInfo(kOutBoxes) = {popart::DataType::FLOAT, {images, k, 4}};
-    outInfo(kOutScores) = {popart::DataType::FLOAT, {images, k}};
-    outInfo(kOutLabels) = {popart::DataType::INT32, {images, k}};
-    outInfo(kOutIndices) = {popart::DataType::INT32, {images, k}};
-    outInfo(kOutCount) = {popart::DataType::INT32, {images}};
-  }
-
-  void appendAttributes(popart::OpSerialiserBase& serialiser) const override {
-    popart::Op::appendAttributes(serialiser);
-    append_config(serialiser);
-  }
-
-  void appendOutlineAttributes(popart::OpSerialiserBase& serialiser) const override {
-    popart::Op::appendOutlineAttributes(serialiser);
-    append_config(serialiser);
-  }
-
-  float getSubgraphValue() const final { return getLowSubgraphValue(); }
-
-  Config config;
-
- private:
-  void append_config(popart::OpSerialiserBase& serialiser) const {
-    serialiser.appendAttribute("iou_threshold", config.iou_threshold);
-    serialiser.appendAttribute("score_threshold", config.score_threshold);
-    serialiser.appendAttribute("max_detections", config.max_detections);
-    serialiser.appendAttribute("class_aware", config.class_aware);
-    serialiser.appendAttribute("sigma", config.sigma);
-  }
-
-  void check() const {
-    const auto& scores = inInfo(kInScores);
-    const auto& boxes = inInfo(kInBoxes);
-    const auto& labels = inInfo(kInLabels);
-    if (scores.rank() != 2 || scores.dim(0) < 1 || scores.dim(1) < 1) {
-      throw popart::error("poplar_ops.Nms: scores must be (B, N), neither 0, got " +
-                          text(scores.shape()));
-    }
-    const popart::Shape expected{scores.dim(0), scores.dim(1), 4};
-    if (boxes.shape() != expected) {
-      throw popart::error("poplar_ops.Nms: boxes must be " + text(expected) + ", got " +
-                          text(boxes.shape()));
-    }
-    if (labels.shape() != scores.shape()) {
-      throw popart::error("poplar_ops.Nms: labels must be " + text(scores.shape()) + ", got " +
-                          text(labels.shape()));
-    }
-    if (scores.dataType() != popart::DataType::FLOAT ||
-        boxes.dataType() != popart::DataType::FLOAT) {
-      throw popart::error("poplar_ops.Nms: scores and boxes must be float32; cast them first");
-    }
-    if (labels.dataType() != popart::DataType::INT32) {
-      throw popart::error("poplar_ops.Nms: labels must be int32; cast them first");
-    }
-    if (config.max_detections < 1) {
-      throw popart::error("poplar_ops.Nms: max_detections must be at least 1, got " +
-                          std::to_string(config.max_detections));
-    }
-  }
-};
-
-std::unique_ptr<popart::Op> make_op(const popart::OpCreatorInfo& info) {
-  using Attributes = popart::Attributes;
-  const auto& given = info.attributes;
-  const Config config{
-      given.getAttribute<Attributes::Float>("iou_threshold", 0.5f),
-      given.getAttribute<Attributes::Float>("score_threshold", 0.0f),
-      given.getAttribute<Attributes::Float>("sigma", 0.0f),
-      given.getAttribute<Attributes::Int>("max_detections", 100),
-      given.getAttribute<Attributes::Int>("class_aware", 1),
-  };
-  return std::make_unique<NmsOp>(info.opid, config, info.settings);
-}
-
-popart::OpDefinitions definitions() {
-  using Definition = popart::OpDefinition;
-  const Definition::DataTypes floats{popart::DataType::FLOAT};
-  const Definition::DataTypes ints{popart::DataType::INT32};
-  const Definition::Inputs inputs{{"scores", floats}, {"boxes", floats}, {"labels", ints}};
-  const Definition::Outputs outputs{
-      {"boxes", floats}, {"scores", floats}, {"labels", ints}, {"indices", ints}, {"count", ints}};
-  const Definition::Attributes attributes{{"iou_threshold", {"*"}},
-                                          {"score_threshold", {"*"}},
-                                          {"max_detections", {"*"}},
-                                          {"class_aware", {"*"}},
-                                          {"sigma", {"*"}}};
-  return {{kNmsId, Definition(inputs, outputs, attributes)}};
-}
-
-// The codelet beside this library: compiled (.gp) if it is there, else its source.
-std::string codelet_path() {
-  static const char anchor = 0;  // an address inside this library
-  Dl_info info;
-  if (dladdr(&anchor, &info) == 0 || info.dli_fname == nullptr) {
-    throw popart::error("poplar_ops.Nms: the path of this library is unknown to the loader");
-  }
-  std::string folder = info.dli_fname;
-  folder.erase(folder.find_last_of('/') + 1);
-  for (const char* name : {"nms_codelet.gp", "nms_codelet.cpp"}) {
-    if (std::ifstream(folder + name).good()) return folder + name;
-  }
-  throw popart::error("poplar_ops.Nms: neither nms_codelet.gp nor nms_codelet.cpp is in '" +
-                      folder + "'; run make in poplar_ops/csrc/ipu");
-}
-
-// Which tiles hold which candidates: `parts` tiles an image, `chunk` candidates each.
-struct Layout {
-  std::size_t images;
-  std::size_t candidates;
-  std::size_t tiles;   // of the device
-  std::size_t stride;  // tiles an image may use
-  std::size_t chunk;
-  std::size_t parts;
-
-  Layout(std::size_t images_, std::size_t candidates_, std::size_t tiles_)
-      : images(images_), candidates(candidates_), tiles(tiles_) {
-    stride = std::max<std::size_t>(1, tiles / images);
-    chunk = std::max(kMinCandidates, (candidates + stride - 1) / stride);
-    parts = (candidates + chunk - 1) / chunk;
-  }
-
-  std::size_t begin(std::size_t part) const { return part * chunk; }
-  std::size_t end(std::size_t part) const { return std::min(candidates, (part + 1) * chunk); }
-  unsigned tile(std::size_t image, std::size_t part) const {
-    return static_cast<unsigned>((image * stride + part) % tiles);
-  }
-};
 
 // (images, parts, W * words) per kind: what each part's workers found.
 struct Records {
@@ -210,11 +40,10 @@ struct State {
   poplar::Tensor active;         // (images, 1)
 };
 
-class NmsOpx : public popart::popx::Opx {
+class NmsOpx : public CodeletOpx {
  public:
-  NmsOpx(popart::Op* op, popart::popx::Devicex* device) : Opx(op, device) {
+  NmsOpx(popart::Op* op, popart::popx::Devicex* device) : CodeletOpx(op, device, "nms") {
     verifyOp<NmsOp>(op, kNmsId);
-    graph().addCodelets(codelet_path());
   }
 
   void grow(program::Sequence& prog) const final {
@@ -296,15 +125,6 @@ class NmsOpx : public popart::popx::Opx {
       graph().setTileMapping(tensor[image], layout.tile(image, 0));
     }
     return tensor;
-  }
-
-  // A vertex on a tile; `cycles` is a rough guess, which only the IPU Model asks for.
-  poplar::VertexRef add_vertex(const poplar::ComputeSet& compute_set, const std::string& name,
-                               unsigned tile, std::size_t cycles) const {
-    const auto vertex = graph().addVertex(compute_set, name);
-    graph().setTileMapping(vertex, tile);
-    graph().setPerfEstimate(vertex, cycles);
-    return vertex;
   }
 
   void connect_answer(const poplar::VertexRef& vertex, const std::vector<poplar::Tensor>& answer,
@@ -422,7 +242,8 @@ class NmsOpx : public popart::popx::Opx {
   }
 };
 
-const popart::OpCreator<NmsOp> nms_creator(definitions(), make_op, true);
 const popart::popx::OpxCreator<NmsOpx> nmsopx_creator(kNmsId);
 
 }  // namespace
+
+}  // namespace poplar_ops::nms
