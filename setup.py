@@ -72,7 +72,8 @@ setup(
             "csrc/ipu/nms/*",
             "csrc/ipu/roi_align/*",
         ],
-        "poptorch_host": ["*.txt", "*.tsv", "py.typed"],
+        "poptorch_host": ["py.typed"],
+        "poptorch_host.capture": ["*.txt", "*.tsv"],
         "detectors": ["py.typed"],
     },
     ext_modules=[

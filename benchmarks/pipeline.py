@@ -223,10 +223,10 @@ def measure_stages(options: argparse.Namespace) -> List[Dict[str, float]]:
 def parts_of(model: nn.Module, batch: Sequence[Tensor]) -> List[Any]:
     """The stages of a model in training, as ranks run them, without recomputation."""
     import poptorch_host as poptorch
-    from poptorch_host.arguments import bind_arguments
-    from poptorch_host.capture import capture
-    from poptorch_host.engine import Layout, Replica
-    from poptorch_host.parts import split
+    from poptorch_host.capture.capture import capture
+    from poptorch_host.engine.engine import Layout, Replica
+    from poptorch_host.graph.parts import split
+    from poptorch_host.tensors.arguments import bind_arguments
 
     options = poptorch.Options().autoRoundNumIPUs(True)
     options.Training.gradientAccumulation(99)  # enough for any number of stages

@@ -7,8 +7,16 @@ from . import _impl as _impl
 from . import enums, environment, optim, options, profiling, testing
 from . import poptorch_core as poptorch_core
 from ._logging import logger, setLogLevel
-from .accessor import AsynchronousDataAccessor
-from .blocks import BeginBlock, Block, BlockFunction, removeBlocks
+from .blocks.blocks import BeginBlock, Block, BlockFunction, removeBlocks
+from .blocks.printing import module_repr, print
+from .blocks.strategies import (
+    ParallelPhasedExecution,
+    Phase,
+    PipelinedExecution,
+    SerialPhasedExecution,
+    ShardedExecution,
+    Stage,
+)
 from .checks import (
     ConfigFileError,
     Error,
@@ -16,13 +24,7 @@ from .checks import (
     UnrecoverableError,
     createPoptorchError,
 )
-from .compile_hooks import registerPostCompileHook, registerPreCompileHook
-from .control_flow import cond, for_loop
-from .ctc import ctc_beam_search_decoder
 from .custom_ops import custom_op
-from .dataloader import DataLoader
-from .device_internals import accessAttributes, getIpuTensorId, importPoptorchMetadataFromFile
-from .dynamic import dynamic_slice, dynamic_update
 from .enums import (
     AutoStage,
     CommGroupType,
@@ -40,33 +42,35 @@ from .enums import (
     SyncPattern,
     VariableRetrievalMode,
 )
-from .executor import PoplarExecutor
-from .hardware import ipuHardwareIsAvailable, ipuHardwareVersion, isRunningOnIpu
-from .host_call import CPU
-from .matmul import serializedMatMul
-from .multi_conv import MultiConv
-from .ops import identity_loss, nop, recomputationCheckpoint, set_available_memory
-from .options import Options, TensorLocationSettings
-from .overlap import set_overlap_for_input, set_overlap_for_output
-from .points import fps, nearest
-from .print_tensor import ipu_print_tensor
-from .printing import module_repr, print
-from .scopes import Attribute, NameScope
-from .strategies import (
-    ParallelPhasedExecution,
-    Phase,
-    PipelinedExecution,
-    SerialPhasedExecution,
-    ShardedExecution,
-    Stage,
+from .executable.device_internals import (
+    accessAttributes,
+    getIpuTensorId,
+    importPoptorchMetadataFromFile,
 )
-from .structure import (
+from .executor.compile_hooks import registerPostCompileHook, registerPreCompileHook
+from .executor.executor import PoplarExecutor
+from .executor.wrappers import inferenceModel, load, trainingModel
+from .hardware import ipuHardwareIsAvailable, ipuHardwareVersion, isRunningOnIpu
+from .loader.accessor import AsynchronousDataAccessor
+from .loader.dataloader import DataLoader
+from .ops import identity_loss, nop, recomputationCheckpoint, set_available_memory
+from .ops.control_flow import cond, for_loop
+from .ops.ctc import ctc_beam_search_decoder
+from .ops.dynamic import dynamic_slice, dynamic_update
+from .ops.host_call import CPU
+from .ops.matmul import serializedMatMul
+from .ops.multi_conv import MultiConv
+from .ops.overlap import set_overlap_for_input, set_overlap_for_output
+from .ops.points import fps, nearest
+from .ops.print_tensor import ipu_print_tensor
+from .ops.scopes import Attribute, NameScope
+from .options import Options, TensorLocationSettings
+from .tensors.structure import (
     ICustomArgParser,
     registerCustomArgParser,
     registerGeometricCustomArgParsers,
 )
 from .version import __version__
-from .wrappers import inferenceModel, load, trainingModel
 
 environment.prepare()
 

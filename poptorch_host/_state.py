@@ -28,7 +28,7 @@ from typing import (
 import torch
 
 if TYPE_CHECKING:
-    from .overlap import OverlapRecord
+    from .ops.overlap import OverlapRecord
 
 __all__ = [
     "CaptureHooks",

@@ -11,8 +11,9 @@ from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple, 
 
 import torch
 
-from . import _state, names
+from . import _state
 from .checks import createPoptorchError
+from .tensors import names
 
 Scalar = Union[int, float, str]
 Attribute = Union[Scalar, Sequence[int], Sequence[float], Sequence[str]]

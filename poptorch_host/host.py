@@ -13,14 +13,15 @@ from typing import Callable, Dict, List
 
 import torch
 
-from . import custom_ops, operators, settings
+from . import custom_ops, settings
+from .capture import operators
+from .capture.operators import CaptureReport
 from .checks import createPoptorchError
-from .executor import PoplarExecutor
-from .faults import is_consequence
-from .heartbeat import report as report_fault
-from .operators import CaptureReport
+from .executor.executor import PoplarExecutor
+from .heartbeat.faults import is_consequence
+from .heartbeat.heartbeat import report as report_fault
 from .options.effects import effects_of
-from .ranks import check_pipelining
+from .ranks.ranks import check_pipelining
 from .settings import Settings
 
 __all__ = [

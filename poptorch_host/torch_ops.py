@@ -10,7 +10,7 @@ from typing import Any, List
 import torch
 import torch.library
 
-from .scopes import NameScope
+from .ops.scopes import NameScope
 
 _libraries: List[torch.library.Library] = []  # an operator lives as long as its library
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Dict, Optional
 
-from .. import ranks, settings
+from .. import settings
 from ..popdist import environment
+from ..ranks import ranks
 
 _WORLD = "world"
 _state: Dict[str, Optional[ranks.World]] = {}

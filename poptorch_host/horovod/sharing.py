@@ -7,7 +7,7 @@ from typing import Any, Dict, Iterable, List, Mapping, Optional, Tuple, Union
 import torch
 import torch.distributed as dist
 
-from .. import exchange
+from ..ranks import exchange
 from .processes import rank, world
 
 Named = Union[Mapping[str, Any], Iterable[Tuple[str, Any]]]

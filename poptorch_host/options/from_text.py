@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, Mapping, Union
 
 import torch
 
-from .. import enums, strategies
+from .. import enums
+from ..blocks import strategies
 from ..checks import ConfigFileError
 from .tensor_locations import TensorLocationSettings
 

@@ -10,7 +10,7 @@ import torch
 
 from .. import enums
 from .._logging import logger
-from ..strategies import ExecutionStrategy, PipelinedExecution
+from ..blocks.strategies import ExecutionStrategy, PipelinedExecution
 from . import from_text
 from .options_dict import OptionsDict
 from .popart import _PopartOptions

@@ -10,7 +10,8 @@ from typing import AbstractSet, Any, Callable, Iterable, List, Optional, TypeVar
 import torch
 import torch.distributed as dist
 
-from .. import ranks, settings
+from .. import settings
+from ..ranks import ranks
 from .environment import getInstanceIndex, getNumInstances
 
 _T = TypeVar("_T")

@@ -17,13 +17,13 @@ from poplar_ops.runtime import IS_HOST, poptorch
 pytestmark = pytest.mark.skipif(not IS_HOST, reason="about stages on a host")
 if IS_HOST:
     from poptorch_host import _state
-    from poptorch_host.arguments import bind_arguments
-    from poptorch_host.capture import capture
-    from poptorch_host.engine import Layout, Replica
-    from poptorch_host.exported import NEEDS
-    from poptorch_host.loss import LossCatcher
-    from poptorch_host.parts import Part, split
-    from poptorch_host.structure import flatten
+    from poptorch_host.capture.capture import capture
+    from poptorch_host.capture.loss import LossCatcher
+    from poptorch_host.engine.engine import Layout, Replica
+    from poptorch_host.graph.exported import NEEDS
+    from poptorch_host.graph.parts import Part, split
+    from poptorch_host.tensors.arguments import bind_arguments
+    from poptorch_host.tensors.structure import flatten
 
     HAS_EXPORT = tuple(int(part) for part in torch.__version__.split(".")[:2]) >= NEEDS
 needs_export = pytest.mark.skipif(

@@ -12,13 +12,13 @@ from torch import nn
 
 import poptorch_host as poptorch
 from poptorch_host import _state, host
-from poptorch_host.arguments import bind_arguments
-from poptorch_host.capture import capture
-from poptorch_host.engine import Layout, Replica
-from poptorch_host.half import HalfRounding, InputDtype
-from poptorch_host.loss import LossCatcher, LossWatch
-from poptorch_host.parts import Part, split
-from poptorch_host.structure import flatten
+from poptorch_host.capture.capture import capture
+from poptorch_host.capture.loss import LossCatcher, LossWatch
+from poptorch_host.engine.engine import Layout, Replica
+from poptorch_host.graph.parts import Part, split
+from poptorch_host.tensors.arguments import bind_arguments
+from poptorch_host.tensors.half import HalfRounding, InputDtype
+from poptorch_host.tensors.structure import flatten
 
 Passed = Tuple[List[torch.Tensor], List[torch.Tensor]]
 """What a part took and what it gave."""

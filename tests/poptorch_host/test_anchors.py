@@ -243,7 +243,7 @@ def test_the_compiling_engine_has_no_anchors(configure: Callable[..., object]) -
 
 
 def test_without_anchors_no_run_is_watched(monkeypatch: pytest.MonkeyPatch) -> None:
-    from poptorch_host import anchors
+    from poptorch_host.engine import anchors
 
     def fail(*args: object, **kwargs: object) -> None:
         raise AssertionError("watched")

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import poptorch_host as poptorch
-from poptorch_host.arguments import (
+from poptorch_host.tensors.arguments import (
     Arguments,
     bind_arguments,
     compare_arguments,

@@ -92,7 +92,8 @@ def test_children_find_a_package_that_only_the_working_directory_holds(
 ) -> None:
     # started in a clone, nothing on PYTHONPATH: the children's path has no working directory
     code = "import concurrent.futures as c, multiprocessing as m\n"
-    code += "import poptorch_host.structure as s\n"  # imported by the child before any poptorch
+    # imported by the child before any poptorch
+    code += "import poptorch_host.tensors.structure as s\n"
     code += "if __name__ == '__main__':\n"
     code += "    pool = c.ProcessPoolExecutor(1, mp_context=m.get_context('spawn'))\n"
     code += "    print(pool.submit(s.flatten, [1]).result())\n"

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from poptorch_host.clones import Cloner
+from poptorch_host.tensors.clones import Cloner
 
 
 def doubled(model: nn.Module, *, isolate: bool = False) -> Any:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import poptorch_host as poptorch
-from poptorch_host import executable
+from poptorch_host.executable import executable
 
 
 class Network(nn.Module):

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor, nn
 
 import poptorch_host as poptorch
-from poptorch_host import capture, executable_cache
-from poptorch_host.whole_file import write_whole
+from poptorch_host.capture import capture
+from poptorch_host.executable import executable_cache
+from poptorch_host.executable.whole_file import write_whole
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -112,7 +113,7 @@ def test_every_run_after_the_first_finds_it(tmp_path: Path) -> None:
             """
             import sys, torch
             import poptorch_host as poptorch
-            from poptorch_host import capture
+            from poptorch_host.capture import capture
             NAMES = {"b", "a", "c"}
             class Net(torch.nn.Module):
                 def __init__(self):

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 import poptorch_host as poptorch
-from poptorch_host import capture, host
+from poptorch_host import host
+from poptorch_host.capture import capture
 
 Wrap = Callable[..., poptorch.PoplarExecutor]
 

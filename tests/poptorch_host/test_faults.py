@@ -21,15 +21,15 @@ pytest.importorskip("torch._C._distributed_c10d", reason="torch without torch.di
 
 import torch
 
-from poptorch_host import faults, heartbeat
-from poptorch_host.processes import ELSEWHERE, GONE, STOPPED, WAITING, Process
+from poptorch_host.heartbeat import faults, heartbeat
+from poptorch_host.heartbeat.processes import ELSEWHERE, GONE, STOPPED, WAITING, Process
 
 ROOT = Path(__file__).parents[2]
 BEGIN = """
 import os, signal, sys, time
 import torch
 from torch import distributed
-from poptorch_host import heartbeat
+from poptorch_host.heartbeat import heartbeat
 rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
 attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
 store = distributed.PrefixStore(attempt, next(distributed.rendezvous("env://"))[0])
@@ -49,9 +49,9 @@ def work():
 
 FORKER = """
 import atexit, contextlib, json, os, sys, threading, time, traceback
-import torch, poptorch_host.heartbeat
+import torch, poptorch_host.heartbeat.heartbeat
 with contextlib.suppress(ImportError):  # what the ranks would each import for themselves
-    import poptorch_host.parts, poptorch_host.pipeline, torch._dynamo
+    import poptorch_host.graph.parts, poptorch_host.ranks.pipeline, torch._dynamo
 def run(job, rank):
     output = os.open(f"{job['folder']}/{rank}", os.O_WRONLY | os.O_CREAT)
     os.dup2(output, 1), os.dup2(output, 2)
@@ -472,7 +472,7 @@ print("trained")
 def test_a_fault_of_a_stage_ends_the_pipeline(
     ranks: Ranks, fault: str, codes: List[int], words: str
 ) -> None:
-    pytest.importorskip("poptorch_host.pipeline", reason="torch without these pipelines")
+    pytest.importorskip("poptorch_host.ranks.pipeline", reason="torch without these pipelines")
     result = ranks(f"FAULT = {fault!r}\n{MODEL}")
     assert result.codes == codes, result.output
     assert words in result.message()

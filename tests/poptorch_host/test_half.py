@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import poptorch_host as poptorch
-from poptorch_host.half import HalfRounding
+from poptorch_host.tensors.half import HalfRounding
 
 Wrap = Callable[..., poptorch.PoplarExecutor]
 

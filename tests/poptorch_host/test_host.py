@@ -10,8 +10,9 @@ import torch
 from torch import nn
 
 import poptorch_host as poptorch
-from poptorch_host import host, memory
-from poptorch_host.operators import is_supported, notes, supported
+from poptorch_host import host
+from poptorch_host.capture.operators import is_supported, notes, supported
+from poptorch_host.engine import memory
 from poptorch_host.settings import Settings, from_environment
 
 Configure = Callable[..., Settings]

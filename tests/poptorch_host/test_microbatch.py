@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import poptorch_host as poptorch
-from poptorch_host.microbatch import block_of_input, make_plan, merge, returned
+from poptorch_host.tensors.microbatch import block_of_input, make_plan, merge, returned
 
 Wrap = Callable[..., poptorch.PoplarExecutor]
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import poptorch_host as poptorch
-from poptorch_host.exported import NEEDS
+from poptorch_host.graph.exported import NEEDS
 
 HAS_EXPORT = tuple(int(part) for part in torch.__version__.split(".")[:2]) >= NEEDS
 pytestmark = [

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 import poptorch_host as poptorch
-from poptorch_host import compile_hooks
+from poptorch_host.executor import compile_hooks
 
 # 1.1 to 1.9
 TEXT = """

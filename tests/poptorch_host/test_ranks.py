@@ -11,9 +11,10 @@ import torch
 from torch import nn
 
 import poptorch_host as poptorch
-from poptorch_host import microbatch, ranks
-from poptorch_host.bundle import pack, size_of, unpack
-from poptorch_host.gradients import Gradients
+from poptorch_host.engine.gradients import Gradients
+from poptorch_host.ranks import ranks
+from poptorch_host.ranks.bundle import pack, size_of, unpack
+from poptorch_host.tensors import microbatch
 
 TorchRun = Callable[..., "subprocess.CompletedProcess[str]"]
 Configure = Callable[..., object]

@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 import poptorch_host as poptorch
 from poptorch_host import host
-from poptorch_host.exported import NEEDS
+from poptorch_host.graph.exported import NEEDS
 from poptorch_host.optim import SGD
 
 HAS_EXPORT = tuple(int(part) for part in torch.__version__.split(".")[:2]) >= NEEDS

@@ -7,8 +7,8 @@ from typing import Any, Callable, List, Optional, Tuple
 import pytest
 
 import poptorch_host as poptorch
-from poptorch_host.stage_resolver import StageResolver, pipeline_stages
-from poptorch_host.strategies import ExecutionStrategy
+from poptorch_host.blocks.stage_resolver import StageResolver, pipeline_stages
+from poptorch_host.blocks.strategies import ExecutionStrategy
 
 Blocks = List[Tuple[Optional[str], Optional[int]]]
 

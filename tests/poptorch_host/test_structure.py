@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 import poptorch_host as poptorch
-from poptorch_host.structure import flatten, map_tensors, other_values, rebuild
+from poptorch_host.tensors.structure import flatten, map_tensors, other_values, rebuild
 
 Point = namedtuple("Point", ["x", "y"])
 

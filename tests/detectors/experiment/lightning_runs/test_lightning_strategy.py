@@ -18,7 +18,7 @@ from detectors.experiment.lightning_module import DetectionModule
 from detectors.experiment.lightning_strategy import PopTorchStrategy
 from detectors.models.efficientdet.inference import EfficientDet
 from poplar_ops.runtime import IS_HOST, poptorch
-from poptorch_host.training_engine import TrainingEngine
+from poptorch_host.engine.training_engine import TrainingEngine
 
 Build = Callable[..., Any]
 # torch 2.0.1 warns of its own reading

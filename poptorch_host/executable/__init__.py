@@ -1,0 +1,1 @@
+"""What compiling found, in files: for which model, inputs and options."""

@@ -1,0 +1,1 @@
+"""`PoplarExecutor`, for inference and training, and its parts."""

@@ -1,0 +1,1 @@
+"""A model as a graph of operators, cut into parts that run alone."""

@@ -1,0 +1,1 @@
+"""Loaders of whole batches, and the process that reads ahead."""

@@ -1,0 +1,1 @@
+"""Several processes that run one program: a stage on each, or an instance."""

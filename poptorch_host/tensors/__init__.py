@@ -1,0 +1,1 @@
+"""Tensors beside the model: their nesting, names, pieces, devices and half precision."""
