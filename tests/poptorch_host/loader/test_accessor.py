@@ -12,7 +12,14 @@ from torch.utils.data import TensorDataset
 
 import poptorch_host as poptorch
 from poptorch_host import AsynchronousDataAccessor
-from tests.poptorch_host.asynchronous import Broken, Numbers, Pair, PairParser, Point, Threads
+from tests.poptorch_host.loader.asynchronous import (
+    Broken,
+    Numbers,
+    Pair,
+    PairParser,
+    Point,
+    Threads,
+)
 
 
 def values(accessor: AsynchronousDataAccessor) -> List[int]:

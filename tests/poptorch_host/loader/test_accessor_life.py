@@ -15,7 +15,7 @@ from typing import Tuple
 import pytest
 
 import poptorch_host as poptorch
-from tests.poptorch_host.asynchronous import Numbers
+from tests.poptorch_host.loader.asynchronous import Numbers
 
 
 def gone(pid: int, patience: float = 0) -> bool:

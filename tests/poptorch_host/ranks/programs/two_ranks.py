@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import poptorch_host as poptorch
 from poptorch_host import host
-from tests.poptorch_host.programs.staged_net import Case, check_equal
+from tests.poptorch_host.ranks.programs.staged_net import Case, check_equal
 
 RANK = int(os.environ["RANK"])
 

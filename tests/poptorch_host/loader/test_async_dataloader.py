@@ -10,7 +10,7 @@ from torch.utils.data import BatchSampler, SequentialSampler
 
 import poptorch_host as poptorch
 from poptorch_host import DataLoaderMode, SharingStrategy
-from tests.poptorch_host.asynchronous import Numbers, Shares, reordered, set_offset
+from tests.poptorch_host.loader.asynchronous import Numbers, Shares, reordered, set_offset
 
 ASYNC, REBATCHED, SYNC = (
     DataLoaderMode.Async,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 import poptorch_host as poptorch
-from tests.poptorch_host.programs.staged_net import Case, check_equal
+from tests.poptorch_host.ranks.programs.staged_net import Case, check_equal
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
