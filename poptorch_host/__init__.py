@@ -17,13 +17,6 @@ from .blocks.strategies import (
     ShardedExecution,
     Stage,
 )
-from .checks import (
-    ConfigFileError,
-    Error,
-    RecoverableError,
-    UnrecoverableError,
-    createPoptorchError,
-)
 from .custom_ops import custom_op
 from .enums import (
     AutoStage,
@@ -41,6 +34,13 @@ from .enums import (
     SharingStrategy,
     SyncPattern,
     VariableRetrievalMode,
+)
+from .errors import (
+    ConfigFileError,
+    Error,
+    RecoverableError,
+    UnrecoverableError,
+    createPoptorchError,
 )
 from .executable.device_internals import (
     accessAttributes,

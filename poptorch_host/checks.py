@@ -5,42 +5,18 @@ DI device iterations, R replicas, G input replica group, GA gradient accumulatio
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Optional
+from typing import Optional
 
 import torch
 from torch import nn
 
-from .errors import (
-    ConfigFileError,
-    Error,
-    RecoverableError,
-    UnrecoverableError,
-    createPoptorchError,
-)
-
-__all__ = [
-    "ConfigFileError",
-    "Error",
-    "RecoverableError",
-    "UnrecoverableError",
-    "check_inference_options",
-    "check_model",
-    "check_online",
-    "check_options_type",
-    "check_pipeline_length",
-    "createPoptorchError",
-    "micro_batch_size",
-    "micro_batches_per_call",
-]
-
-if TYPE_CHECKING:
-    from .options import Options
+from .enums import ConnectionType, OutputMode
+from .errors import createPoptorchError
+from .options import Options
 
 
 def check_options_type(options: object) -> None:
     """Raise poptorch.Error unless `options` is a `poptorch.Options`."""
-    from .options import Options
-
     if not isinstance(options, Options):
         raise createPoptorchError(
             f"Invalid type: 'options' is of type {type(options)} (Expected poptorch.Options)"
@@ -80,8 +56,6 @@ def check_inference_options(options: Options) -> None:
 
 def check_online(options: Options) -> None:
     """Raise AssertionError when a model that may never attach to a device is called."""
-    from .enums import ConnectionType
-
     assert options.connection_type != ConnectionType.Never, (
         "Trying to run a model on an offline device (ConnectionType.Never):"
         " use model.compile(inputs) instead of model(inputs)"
@@ -114,8 +88,6 @@ def check_pipeline_length(options: Options, forward_stages: int, *, training: bo
 
 def check_output_mode(options: Options, *, training: bool) -> None:
     """Raise poptorch.Error when EveryN has a period that no call reaches."""
-    from .enums import OutputMode
-
     steps = options.device_iterations * (options.Training.gradient_accumulation if training else 1)
     if options.output_mode is OutputMode.EveryN and options.output_return_period > steps > 0:
         raise createPoptorchError(

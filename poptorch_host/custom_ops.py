@@ -12,7 +12,7 @@ from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple, 
 import torch
 
 from . import _state
-from .checks import createPoptorchError
+from .errors import createPoptorchError
 from .tensors import names
 
 Scalar = Union[int, float, str]

@@ -16,7 +16,7 @@ import torch
 from . import custom_ops, settings
 from .capture import operators
 from .capture.operators import CaptureReport
-from .checks import createPoptorchError
+from .errors import createPoptorchError
 from .executor.executor import PoplarExecutor
 from .heartbeat.faults import is_consequence
 from .heartbeat.heartbeat import report as report_fault

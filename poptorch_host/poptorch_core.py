@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Union
 
 from . import _logging, _state
-from .checks import Error, RecoverableError, UnrecoverableError
+from .errors import Error, RecoverableError, UnrecoverableError
 from .hardware import ipuHardwareIsAvailable, ipuHardwareVersion
 
 __all__ = [

@@ -13,7 +13,7 @@ from typing import Any, Callable, Optional, Type, TypeVar, Union
 from torch import nn
 
 from .. import _state
-from ..checks import createPoptorchError
+from ..errors import createPoptorchError
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Dict, List, NamedTuple, Optional
 
-from ..checks import createPoptorchError
 from ..enums import AutoStage
+from ..errors import createPoptorchError
 from .strategies import ExecutionStrategy
 
 

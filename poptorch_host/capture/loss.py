@@ -11,7 +11,7 @@ from typing import Any, Callable, Dict, FrozenSet, List, NamedTuple, Optional, S
 import torch
 from torch.overrides import TorchFunctionMode
 
-from ..checks import createPoptorchError
+from ..errors import createPoptorchError
 
 IDENTITY = "identity_loss"
 BUILT_IN = frozenset(

@@ -12,7 +12,7 @@ from typing import Dict, List, Sequence, Set, Tuple
 import torch
 
 from ..blocks.stage_resolver import Placement
-from ..checks import createPoptorchError
+from ..errors import createPoptorchError
 from ..options import Options
 
 Shape = Tuple[int, ...]

@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ..capture.program import Program
-from ..checks import createPoptorchError
 from ..enums import OutputMode
+from ..errors import createPoptorchError
 from ..options import Options
 from ..tensors import microbatch, names
 from ..tensors.microbatch import Plan

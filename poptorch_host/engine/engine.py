@@ -16,7 +16,7 @@ from torch import nn
 
 from .. import _state
 from ..capture.program import Program
-from ..checks import createPoptorchError
+from ..errors import createPoptorchError
 from ..settings import Settings
 from ..tensors import half, names
 from ..tensors.arguments import Arguments

@@ -12,8 +12,8 @@ from typing import Dict, Iterator, List, Mapping, NamedTuple, Tuple
 import torch
 from torch import nn
 
-from ..checks import createPoptorchError
 from ..enums import CommGroupType, VariableRetrievalMode
+from ..errors import createPoptorchError
 
 
 class Grouping(NamedTuple):

@@ -26,7 +26,7 @@ from .. import _state
 from .._logging import logger
 from ..capture.loss import IDENTITY, LossCatcher, LossPoint, LossWatch
 from ..capture.program import Program
-from ..checks import createPoptorchError
+from ..errors import createPoptorchError
 from ..graph.recomputed_forward import RecomputedForward, is_wanted
 from ..optim.device import DeviceOptimizer
 from ..settings import Settings

@@ -9,7 +9,7 @@ from typing import Any, Dict
 from torch import Tensor
 
 from .. import _state, custom_ops
-from ..checks import createPoptorchError
+from ..errors import createPoptorchError
 from . import executable
 
 

@@ -18,8 +18,8 @@ import torch
 from torch import nn
 
 from ..capture.program import Program
-from ..checks import createPoptorchError
 from ..engine.replica_grouping import Groupings
+from ..errors import createPoptorchError
 from ..options import Options
 from ..tensors.arguments import Arguments
 from ..version import __version__

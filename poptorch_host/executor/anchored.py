@@ -7,9 +7,9 @@ from typing import Dict, List, Optional
 from torch import Tensor, nn
 
 from .. import settings
-from ..checks import createPoptorchError
 from ..engine.anchors import Anchors, shapes_of
 from ..engine.engine import Engine
+from ..errors import createPoptorchError
 from ..executable.executable import Executable
 from ..options import Options
 from ..tensors.microbatch import Plan

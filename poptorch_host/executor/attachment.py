@@ -8,8 +8,8 @@ import weakref
 from typing import Dict
 
 from ..capture.stages import check_ipus
-from ..checks import createPoptorchError
 from ..enums import ConnectionType
+from ..errors import createPoptorchError
 from .weights import Weights
 
 _WAIT = 0.05  # seconds between two looks at a device that is held

@@ -7,10 +7,10 @@ from typing import Any, Callable, Dict, List, NoReturn, Optional, Tuple
 
 import torch
 
-from ..checks import createPoptorchError
 from ..engine.engine import Engine
 from ..engine.timing import Ticks
 from ..enums import OutputMode
+from ..errors import createPoptorchError
 from ..executable.executable import Executable
 from ..tensors import microbatch
 from ..tensors.microbatch import Plan

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, List, Optional, Union
 import torch
 from torch import nn
 
-from ..checks import createPoptorchError
 from ..engine.engine import Engine
 from ..engine.replica_grouping import Groupings
+from ..errors import createPoptorchError
 from ..executable.executable import Executable
 from ..options import Options
 

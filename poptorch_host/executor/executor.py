@@ -23,7 +23,6 @@ from ..checks import (
     check_online,
     check_options_type,
     check_output_mode,
-    createPoptorchError,
     micro_batch_size,
 )
 from ..engine import memory
@@ -32,6 +31,7 @@ from ..engine.grouped_engine import GroupedEngine
 from ..engine.replica_grouping import Groupings, first_groups
 from ..engine.timing import Ticks
 from ..enums import ConnectionType, OutputMode
+from ..errors import createPoptorchError
 from ..executable import executable_cache
 from ..executable.executable import Executable
 from ..options import Options

@@ -5,8 +5,8 @@ from __future__ import annotations
 import datetime
 from typing import Dict, List, Optional
 
-from ..checks import createPoptorchError
 from ..engine.timing import Latency, Ticks
+from ..errors import createPoptorchError
 from ..options import Options
 
 

@@ -6,7 +6,7 @@ from typing import Any, Callable, List, Optional
 
 import torch
 
-from ..checks import createPoptorchError
+from ..errors import createPoptorchError
 from ..executable.executable import Executable, PathLike
 from .compiled import NOT_COMPILED
 from .random_numbers import RandomNumbers

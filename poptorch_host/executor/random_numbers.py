@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 from typing import List, Optional
 
-from ..checks import createPoptorchError
 from ..engine.engine import seed_of
+from ..errors import createPoptorchError
 from .compiled import Compiled
 
 

@@ -15,11 +15,11 @@ from torch import nn
 
 from .. import settings
 from .._logging import logger
-from ..checks import createPoptorchError
 from ..engine.engine import Layout
 from ..engine.grouped_engine import GroupedTrainingEngine
 from ..engine.training_engine import TrainingEngine, Update
 from ..enums import MeanReductionStrategy, OutputMode, ReductionType
+from ..errors import createPoptorchError
 from ..executable.executable import Executable
 from ..optim.converted import Converted, convert
 from ..optim.device import DeviceOptimizer

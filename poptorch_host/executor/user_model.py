@@ -14,8 +14,8 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tupl
 import torch
 from torch import nn
 
-from ..checks import createPoptorchError
 from ..enums import CommGroupType, VariableRetrievalMode
+from ..errors import createPoptorchError
 from ..tensors.clones import PLAIN_CLASS
 from .parameter_views import Group
 

@@ -7,9 +7,9 @@ from typing import Any, Dict, List
 import torch
 from torch import nn
 
-from ..checks import createPoptorchError
 from ..engine.replica_grouping import make_grouping
 from ..enums import CommGroupType, VariableRetrievalMode
+from ..errors import createPoptorchError
 from . import user_model
 from .compiled import AnyEngine, Compiled
 

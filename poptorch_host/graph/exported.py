@@ -24,7 +24,7 @@ from ..capture.capture import no_validation
 from ..capture.loss import IDENTITY, LossCatcher, LossWatch
 from ..capture.program import Program
 from ..capture.scripted import scripts_as_python
-from ..checks import Error, createPoptorchError
+from ..errors import Error, createPoptorchError
 from ..tensors import half
 from ..tensors.arguments import Arguments
 from ..tensors.clones import Cloner

@@ -15,8 +15,8 @@ import torch
 from torch import nn
 
 from .. import _state
-from ..checks import createPoptorchError
 from ..custom_ops import Like
+from ..errors import createPoptorchError
 
 Call = Callable[[List[torch.Tensor]], List[torch.Tensor]]
 

@@ -15,7 +15,7 @@ from torch import fx
 
 from ..blocks.stage_resolver import Placement
 from ..capture.program import Program
-from ..checks import createPoptorchError
+from ..errors import createPoptorchError
 from .exported import Exported
 from .exporter import operators
 from .writes import Memories, live_nodes

@@ -9,7 +9,7 @@ from torch import nn
 
 from .._logging import logger
 from ..capture.program import Program
-from ..checks import Error
+from ..errors import Error
 from ..settings import Settings
 from ..tensors.arguments import Arguments
 from ..tensors.structure import rebuild

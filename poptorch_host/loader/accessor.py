@@ -11,8 +11,8 @@ import torch.utils.data
 
 from .. import settings
 from .._logging import logger
-from ..checks import createPoptorchError
 from ..enums import SharingStrategy
+from ..errors import createPoptorchError
 from ..tensors.structure import registered_parsers
 from . import fetcher
 from .data_worker import DataWorker, in_a_file

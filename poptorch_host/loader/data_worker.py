@@ -15,8 +15,8 @@ from typing import Any, Optional, Tuple
 import torch.multiprocessing as multiprocessing
 
 from .._logging import logger
-from ..checks import createPoptorchError
 from ..enums import SharingStrategy
+from ..errors import createPoptorchError
 from ..tensors.structure import flatten, rebuild
 from . import fetcher
 from .shared_memory import AnonymousFile, bytes_needed, cut

@@ -12,8 +12,9 @@ import torch
 import torch.utils.data
 
 from .._logging import logger
-from ..checks import check_options_type, createPoptorchError, micro_batches_per_call
+from ..checks import check_options_type, micro_batches_per_call
 from ..enums import DataLoaderMode
+from ..errors import createPoptorchError
 from ..options import Options
 from .accessor import AsynchronousDataAccessor
 from .joined_batches import JoinedBatches

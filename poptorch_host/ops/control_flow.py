@@ -9,7 +9,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
 from .. import _state
-from ..checks import createPoptorchError
+from ..errors import createPoptorchError
 from ..tensors import names
 from . import by_value
 from .by_value import Body

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from .. import _state
-from ..checks import createPoptorchError
+from ..errors import createPoptorchError
 from . import leaf
 
 NOTHING = -1

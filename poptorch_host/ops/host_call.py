@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import _disable_current_modes
 
 from .. import _state
-from ..checks import createPoptorchError
+from ..errors import createPoptorchError
 from . import leaf
 
 Shape = Sequence[int]

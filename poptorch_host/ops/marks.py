@@ -11,7 +11,7 @@ from typing import Any, List, Tuple, TypeVar, overload
 from torch import Tensor
 
 from .. import _state
-from ..checks import createPoptorchError
+from ..errors import createPoptorchError
 
 T = TypeVar("T", Tensor, List[Tensor], Tuple[Tensor, ...])
 

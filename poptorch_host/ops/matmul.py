@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..checks import createPoptorchError
 from ..enums import MatMulSerializationMode as Mode
+from ..errors import createPoptorchError
 
 
 def serializedMatMul(

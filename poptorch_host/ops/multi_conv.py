@@ -8,8 +8,8 @@ from typing import Dict, List, Optional, Sequence, Type, Union
 import torch
 
 from .. import _state
-from ..checks import createPoptorchError
 from ..enums import MultiConvPlanType
+from ..errors import createPoptorchError
 
 _CONVOLUTIONS = ("aten::convolution", "aten::mkldnn_convolution", "aten::_convolution")
 

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from .. import _state
 from ..blocks.strategies import PipelinedExecution
-from ..checks import createPoptorchError
 from ..enums import OutputMode, OverlapMode
+from ..errors import createPoptorchError
 from ..options import Options
 from ..tensors.structure import map_tensors, other_values
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from .. import _state
-from ..checks import createPoptorchError
+from ..errors import createPoptorchError
 from . import leaf
 
 Batch = Union[List[int], Tensor]

@@ -8,7 +8,7 @@ from typing import Any, List
 from torch import Tensor
 
 from .. import _state
-from ..checks import createPoptorchError
+from ..errors import createPoptorchError
 from ..tensors.tensor_text import FLOAT_FORMATS, format_tensor
 
 

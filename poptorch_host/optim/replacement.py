@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..checks import createPoptorchError
+from ..errors import createPoptorchError
 from .converted import Converted, Value
 
 

@@ -1,6 +1,6 @@
 """`poptorch.Options` and its sections."""
 
-from ..checks import ConfigFileError
+from ..errors import ConfigFileError
 from .options import Options
 from .options_dict import OptionsDict
 from .popart import _PopartOptions

@@ -11,7 +11,7 @@ import torch
 
 from .. import enums
 from ..blocks import strategies
-from ..checks import ConfigFileError
+from ..errors import ConfigFileError
 from .tensor_locations import TensorLocationSettings
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Optional
 
-from ..checks import createPoptorchError
+from ..errors import createPoptorchError
 
 _TOTAL = "POPDIST_NUM_TOTAL_REPLICAS"
 _LOCAL = "POPDIST_NUM_LOCAL_REPLICAS"

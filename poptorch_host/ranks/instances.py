@@ -6,7 +6,7 @@ from typing import Dict, List
 
 import torch
 
-from ..checks import createPoptorchError
+from ..errors import createPoptorchError
 from ..options import Options
 from ..settings import Settings
 from . import exchange, ranks

@@ -16,8 +16,8 @@ from torch.distributed.pipelining import PipelineStage, Schedule1F1B, ScheduleGP
 
 from .. import _state
 from ..capture.program import Program
-from ..checks import createPoptorchError
 from ..engine.engine import Layout
+from ..errors import createPoptorchError
 from ..graph.parts import Part
 from ..tensors import half
 from .ranks import Mesh

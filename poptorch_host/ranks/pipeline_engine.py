@@ -17,12 +17,12 @@ from torch import nn
 from .._logging import logger
 from ..blocks.stage_resolver import pipeline_stages
 from ..blocks.strategies import PipelinedExecution
-from ..checks import createPoptorchError
 from ..engine.engine import Layout, Replica
 from ..engine.gradients import Gradients
 from ..engine.timing import Ticks
 from ..engine.training_engine import Update
 from ..enums import OutputMode
+from ..errors import createPoptorchError
 from ..executable.executable import Executable
 from ..graph.parts import Part, split
 from ..options import Options

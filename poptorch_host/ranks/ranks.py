@@ -19,7 +19,7 @@ import torch.distributed as dist
 from torch._C._distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
-from ..checks import createPoptorchError
+from ..errors import createPoptorchError
 from ..heartbeat import heartbeat
 from ..options import Options
 from ..settings import Settings

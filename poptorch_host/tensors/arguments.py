@@ -11,7 +11,7 @@ from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Sequence, Set
 import torch
 
 from .._logging import logger
-from ..checks import createPoptorchError
+from ..errors import createPoptorchError
 from .structure import flatten, in_order_of, map_tensors, parser_of
 
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)

@@ -12,7 +12,7 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Type
 
 import torch
 
-from ..checks import createPoptorchError
+from ..errors import createPoptorchError
 
 
 class ICustomArgParser(abc.ABC):
