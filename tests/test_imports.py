@@ -38,6 +38,14 @@ ONE_PLACE: Dict[str, Tuple[str, ...]] = {
     "lightning": ("detectors/experiment", "data/datamodule.py", "train.py"),
 }
 
+# modules and rooms of poptorch_host, each after all that it imports; others stand above them
+ROOMS = (
+    *("version", "enums", "errors", "environment", "settings", "_logging", "provenance", "popart"),
+    *("_state", "blocks", "options", "checks", "tensors", "custom_ops", "ops", "capture", "graph"),
+    *("optim", "engine", "executable", "heartbeat", "ranks", "executor", "loader", "popdist"),
+    "horovod",
+)
+
 # what each package may import at all, beyond the standard library and itself
 THIRD_PARTY: Dict[str, Set[str]] = {
     "poptorch_host": {"torch", "torch_geometric"},  # torch_geometric: only if the user has it
@@ -98,6 +106,37 @@ def test_packages_import_only_what_lies_before_them(package: str) -> None:
         and name.split(".")[0] not in ALLOWED[home(path)]
     ]
     assert wrong == []
+
+
+def test_rooms_of_poptorch_host_import_only_rooms_before_them() -> None:
+    place = {name: index for index, name in enumerate(ROOMS)}
+    folders = {path.parent.name for path in (ROOT / "poptorch_host").glob("*/__init__.py")}
+    assert sorted(folders - set(place)) == ["shims"]  # copies of other processes' imports
+    wrong = []
+    for path in sources("poptorch_host"):
+        here = path.relative_to(ROOT / "poptorch_host").with_suffix("").parts[0]
+        wrong += [
+            f"{path.relative_to(ROOT)} imports {name}"
+            for name in rooms_imported(path)
+            if place.get(name, len(place)) > place.get(here, len(place))
+        ]
+    assert wrong == []
+
+
+def rooms_imported(path: Path) -> Iterator[str]:
+    """Rooms and modules of poptorch_host that a file imports; imports of types do not count."""
+    package = path.relative_to(ROOT).with_suffix("").parts[:-1]
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    types = [
+        node
+        for test in ast.walk(tree)
+        if isinstance(test, ast.If) and getattr(test.test, "id", "") == "TYPE_CHECKING"
+        for node in ast.walk(test)
+    ]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.level and node not in types:
+            parts = [*package[1 : len(package) - node.level + 1], *(node.module or "").split(".")]
+            yield from {parts[0]} if parts[0] else {alias.name for alias in node.names}
 
 
 def test_detectors_core_knows_no_experiment_and_no_command() -> None:
