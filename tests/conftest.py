@@ -2,16 +2,35 @@
 
 from __future__ import annotations
 
+import multiprocessing.util
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Callable
 
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def temporary_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where this process and its children make temporary files; it goes with the session.
+
+    torchrun keeps its logs there, and a killed process what it would have removed at its end. The
+    path is short, since sockets are made below it and theirs have at most 107 characters; pytest's
+    own folders stay where they are.
+    """
+    tmp_path_factory.getbasetemp()
+    folder = tempfile.mkdtemp(prefix="tests-")
+    os.environ["TMPDIR"] = tempfile.tempdir = folder
+    # after multiprocessing has removed its own folder in it (-100), which must exist then
+    multiprocessing.util.Finalize(None, shutil.rmtree, (folder, True), exitpriority=-200)
+    return Path(folder)
 
 
 @pytest.fixture(scope="session")
