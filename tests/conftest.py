@@ -49,6 +49,14 @@ def shared_data() -> Path:
 
 
 @pytest.fixture
+def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder that the test works in, with nothing in it; downloads would go below it, too."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DETECTORS_CACHE", str(tmp_path / "cache"))
+    return tmp_path
+
+
+@pytest.fixture
 def torchrun() -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run a Python program with its arguments on N ranks: what they wrote, and torchrun's code."""
     return _torchrun

@@ -61,7 +61,7 @@ def test_readme_programs_run(program: str, run: Run) -> None:
 def test_readme_training_commands_are_understood(
     command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    # What they do then is tests/test_train.py's: here, that recipes and settings exist.
+    # What they do then is tests/train's: here, that recipes and settings exist.
     words = shlex.split(command)[2:]
     recipe = None if words == ["--recipes"] else next(w for w in words if w.startswith("recipe="))
     with pytest.raises(SystemExit) as ended:

@@ -10,23 +10,16 @@ import pytest
 from detectors.commands.train.model import build_model
 from detectors.experiment.recipe import Recipe, load_recipe, recipe_yaml, resolve
 from detectors.weights import save
+from tests.small_runs import TINY
 
 MakeRun = Callable[..., Path]
 
-TINY = [
-    "image.size=64",
+WORDS = (
+    *TINY,
     "data.count=[1,6]",
-    "data.workers=0",
-    "model.weights=random",
-    "model.depth=18",
-    "model.rpn.pre_nms=[32,32]",
-    "model.rpn.post_nms=[8,8]",
-    "model.box_head.pool_size=4",
     "model.box_head.score_threshold=0.0",
-    "pipeline.splits=[]",
     "evaluate.resamples=10",
-    "device=cpu",
-]
+)
 
 
 @pytest.fixture
@@ -34,7 +27,7 @@ def tiny(tmp_path: Path) -> Callable[..., Recipe]:
     """(words) -> the recipe `generated`, as small as it goes, writing below a temporary folder."""
 
     def make(*words: str) -> Recipe:
-        return load_recipe("generated", [*TINY, f"run.root={tmp_path / 'runs'}", *words])
+        return load_recipe("generated", [*WORDS, f"run.root={tmp_path / 'runs'}", *words])
 
     return make
 
@@ -42,7 +35,7 @@ def tiny(tmp_path: Path) -> Callable[..., Recipe]:
 @pytest.fixture
 def words(tmp_path: Path) -> List[str]:
     """What a command line needs to do the same."""
-    return ["recipe=generated", *TINY, f"run.root={tmp_path / 'runs'}"]
+    return ["recipe=generated", *WORDS, f"run.root={tmp_path / 'runs'}"]
 
 
 @pytest.fixture

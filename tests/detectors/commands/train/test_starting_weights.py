@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any, Callable, Dict, NamedTuple, Sequence, Tuple
+from typing import Any, Dict, Sequence, Tuple
 
 import pytest
 import torch
-from PIL import Image
 from torch import Tensor
 
-import train
 from detectors import efficientdet
 from detectors.commands.train.model import build_model, published_classifier
 from detectors.experiment.recipe import load_recipe
@@ -20,6 +18,7 @@ from detectors.models.efficientdet.inference import EfficientDet
 from detectors.weights import LoadReport, known, save
 from detectors.weights.effdet import to_effdet
 from detectors.weights.family import Detector
+from tests.small_runs import Run, Train, run_train, saved, voc_pictures
 
 # torch 2.0's own reader of weights trips over its own deprecation
 pytestmark = pytest.mark.filterwarnings("ignore:TypedStorage is deprecated")
@@ -43,53 +42,17 @@ SMALL = (
 )
 
 
-class Run(NamedTuple):
-    """What a run left behind."""
-
-    code: int
-    out: str
-    err: str
-
-
-Train = Callable[..., Run]
-
-
 @pytest.fixture
-def run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Train:
+def run(empty_folder: Path, capsys: pytest.CaptureFixture[str]) -> Train:
     """Train D0 at 64 px for a step on pictures of these classes, in an empty folder."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("DETECTORS_CACHE", str(tmp_path / "cache"))
 
     def call(classes: Sequence[str], *words: object) -> Run:
-        folder = pictures(tmp_path / "-".join(classes), classes)
-        capsys.readouterr()
-        code = train.main([*SMALL, f"data.root={folder}", *map(str, words)])
-        seen = capsys.readouterr()
-        assert "Traceback" not in seen.err
-        return Run(code, seen.out, seen.err)
+        folder = voc_pictures(empty_folder / "-".join(classes), classes)
+        (folder / "ImageSets/Main").mkdir(parents=True, exist_ok=True)
+        (folder / "ImageSets/Main/train.txt").write_text("0\n1\n")
+        return run_train(capsys, *SMALL, f"data.root={folder}", *words)
 
     return call
-
-
-def pictures(root: Path, names: Sequence[str]) -> Path:
-    """Two pictures with an object of each class."""
-    boxes = "".join(
-        f"<object><name>{name}</name><bndbox><xmin>{4 + 14 * place}</xmin><ymin>5</ymin>"
-        f"<xmax>{16 + 14 * place}</xmax><ymax>40</ymax></bndbox></object>"
-        for place, name in enumerate(names)
-    )
-    for number in range(2):
-        for folder in ("JPEGImages", "Annotations", "ImageSets/Main"):
-            (root / folder).mkdir(parents=True, exist_ok=True)
-        Image.new("RGB", (64, 48), (40 * number, 90, 90)).save(root / f"JPEGImages/{number}.jpg")
-        (root / f"Annotations/{number}.xml").write_text(
-            f"<annotation><filename>{number}.jpg</filename><size><width>64</width>"
-            f"<height>48</height><depth>3</depth></size>{boxes}</annotation>"
-        )
-    (root / "ImageSets/Main/train.txt").write_text("0\n1\n")
-    return root
 
 
 def detector(num_classes: int, **settings: Any) -> EfficientDet:
@@ -103,7 +66,7 @@ def detector(num_classes: int, **settings: Any) -> EfficientDet:
 
 def saved_by(folder: Path) -> Dict[str, Tensor]:
     """The weights at the end of a run, by the network's names."""
-    content = torch.load(folder / "last.ckpt", weights_only=True)["state_dict"]
+    content = saved(folder / "last.ckpt")["state_dict"]
     return {name.partition("network.")[2]: value for name, value in content.items()}
 
 

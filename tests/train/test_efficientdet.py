@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import csv
-import os
 import signal
 from pathlib import Path
-from typing import Any, Dict, List, Tuple
+from typing import Dict
 
 import pytest
 import torch
 from torch import Tensor
 
 import train
-from detectors.experiment.lightning_guard import LossGuard
-from detectors.experiment.recipe import load_recipe, recipe_yaml
+from tests.small_runs import losses, saved, signal_after, write_recipe
 
 pytestmark = pytest.mark.filterwarnings("ignore:TypedStorage is deprecated")  # torch 2.0.1
 
@@ -33,33 +30,12 @@ WORDS = (
 def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The recipe as a file, in the folder of the runs."""
     monkeypatch.chdir(tmp_path)
-    path = tmp_path / "small.yaml"
-    path.write_text(recipe_yaml(load_recipe("coco_d0", WORDS)), encoding="utf-8")
-    return path
-
-
-def losses(folder: Path) -> List[Tuple[str, ...]]:
-    with open(folder / "metrics.csv", encoding="utf-8", newline="") as file:
-        table = list(csv.DictReader(file))
-    keys = [key for key in table[0] if key == "step" or key.startswith(("train/", "optim/"))]
-    return [tuple(row[key] for key in keys) for row in table]
+    return write_recipe(tmp_path / "small.yaml", "coco_d0", WORDS)
 
 
 def weights(folder: Path) -> Dict[str, Tensor]:
-    content: Dict[str, Any] = torch.load(folder / "last.ckpt", weights_only=True)
-    found: Dict[str, Tensor] = content["state_dict"]
+    found: Dict[str, Tensor] = saved(folder / "last.ckpt")["state_dict"]
     return found
-
-
-def signal_after(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = LossGuard.on_train_batch_end
-
-    def signalling(self: LossGuard, trainer: Any, *args: Any) -> None:
-        before(self, trainer, *args)
-        if trainer.global_step == step:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    monkeypatch.setattr(LossGuard, "on_train_batch_end", signalling)
 
 
 def test_a_run_again_and_a_resumed_run_are_the_first_one(
@@ -69,7 +45,7 @@ def test_a_run_again_and_a_resumed_run_are_the_first_one(
     assert train.main([f"recipe={small}"]) == 0
     assert train.main([f"recipe={small}"]) == 0
     with monkeypatch.context() as patch:
-        signal_after(2, patch)
+        signal_after(2, signal.SIGTERM, patch)
         assert train.main([f"recipe={small}"]) == 143
     assert len(losses(runs / "3")) == 2
     assert train.main(["resume=runs/coco_d0/3"]) == 0

@@ -3,97 +3,34 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 from pathlib import Path
-from typing import Any, Callable, Dict, NamedTuple
+from typing import Any, Dict
 
 import pytest
 import torch
 
 import detectors
 import infer
-import train
 from detectors.commands.train import header
 from detectors.commands.train.model import build_detector, configuration
-from detectors.experiment.lightning_guard import LossGuard
-from detectors.experiment.recipe import Recipe, load_recipe, recipe_yaml, resolve
+from detectors.experiment.recipe import Recipe, load_recipe, resolve
 from detectors.weights import load_checkpoint
 from detectors.weights.source import AVERAGED
+from tests.small_runs import TINY, Train, saved, signal_after, write_recipe
 
 pytestmark = pytest.mark.filterwarnings("ignore:TypedStorage is deprecated")  # torch 2.0.1
 
-TINY = (
-    "image.size=64",
-    "data.count=[6,2]",
-    "data.workers=0",
-    "model.anchors.sizes=[16,32]",
-    "model.rpn.channels=8",
-    "model.rpn.num_samples=16",
-    "model.rpn.pre_nms=[32,32]",
-    "model.rpn.post_nms=[8,8]",
-    "model.box_head.num_samples=8",
-    "micro_batch_size=1",
-    "gradient_accumulation=1",
-    "pipeline.splits=[]",
-    "optim.name=sgd",
-    "optim.lr=0.02",
-    "optim.schedule=constant",
-    "optim.warmup_steps=2",
-    "optim.ema=0.9",
-    "run.log_every_steps=1",
-    "evaluate.every_steps=3",
-    "evaluate.resamples=0",
-    "trainer.max_steps=6",
-    "device=cpu",
-)
+WORDS = (*TINY, "optim.ema=0.9", "evaluate.every_steps=3", "trainer.max_steps=6")
 """The recipe `generated`, as small as it goes, with averages."""
 
 Files = Dict[str, Any]
 
 
-class Run(NamedTuple):
-    """What a run left behind."""
-
-    code: int
-    out: str
-    err: str
-
-
-Train = Callable[..., Run]
-
-
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The small recipe as a file."""
-    path = tmp_path_factory.mktemp("recipes") / "small.yaml"
-    path.write_text(recipe_yaml(load_recipe("generated", TINY)), encoding="utf-8")
-    return path
-
-
-@pytest.fixture
-def run(
-    small: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> Train:
-    """Run train.py's main in an empty folder with these words, {} being the recipe's file."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*words: str) -> Run:
-        capsys.readouterr()
-        code = train.main([word.format(small) for word in words])
-        seen = capsys.readouterr()
-        assert "Traceback" not in seen.err
-        return Run(code, seen.out, seen.err)
-
-    return call
-
-
-def saved(path: Path) -> Files:
-    content: Files = torch.load(path, map_location="cpu", weights_only=True)
-    return content
+    """The small recipe with averages as a file."""
+    return write_recipe(tmp_path_factory.mktemp("recipes") / "small.yaml", "generated", WORDS)
 
 
 def assert_equal(found: Files, expected: Files) -> None:
@@ -103,16 +40,16 @@ def assert_equal(found: Files, expected: Files) -> None:
 
 
 def test_averages_are_scored_and_used_and_training_does_not_see_them(
-    run: Train, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tiny: Train, run: Train, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run("recipe={}").code == 0
+    assert tiny().code == 0
     folder = tmp_path / "runs" / "generated" / "1"
     last, best = saved(folder / "last.ckpt"), saved(folder / "best.ckpt")
     assert last["ema_step"] == last["step"] == 6
     name = "model.network.backbone.conv1.weight"
     assert not torch.equal(best["state_dict"][name], best[AVERAGED][name])
 
-    assert run("recipe={}", "optim.ema=0", "evaluate.every_steps=0").code == 0
+    assert tiny("optim.ema=0", "evaluate.every_steps=0").code == 0
     plain = saved(tmp_path / "runs" / "generated" / "2" / "last.ckpt")
     assert AVERAGED not in plain
     assert_equal(last["state_dict"], plain["state_dict"])
@@ -147,19 +84,12 @@ def test_averages_are_scored_and_used_and_training_does_not_see_them(
 
 
 def test_a_stopped_run_goes_on_with_its_averages_and_with_no_others(
-    run: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny: Train, run: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert run("recipe={}", "optim.ema_every=3").code == 0
-    before = LossGuard.on_train_batch_end
-
-    def stopping(self: LossGuard, trainer: Any, *args: Any) -> None:
-        before(self, trainer, *args)
-        if trainer.global_step == 4:
-            os.kill(os.getpid(), signal.SIGTERM)
-
+    assert tiny("optim.ema_every=3").code == 0
     with monkeypatch.context() as patch:
-        patch.setattr(LossGuard, "on_train_batch_end", stopping)
-        assert run("recipe={}", "optim.ema_every=3").code == 143
+        signal_after(4, signal.SIGTERM, patch)
+        assert tiny("optim.ema_every=3").code == 143
     whole, parts = (tmp_path / "runs" / "generated" / name for name in "12")
     stopped = saved(parts / "last.ckpt")
     assert (stopped["step"], stopped["ema_step"]) == (4, 3)
@@ -185,7 +115,7 @@ def test_a_stopped_run_goes_on_with_its_averages_and_with_no_others(
 
 def test_space_for_the_averages_is_counted() -> None:
     def recipe(*words: str) -> Recipe:
-        return resolve(load_recipe("generated", [*TINY, *words]))
+        return resolve(load_recipe("generated", [*WORDS, *words]))
 
     model = build_detector(configuration(recipe(), 3))
     with_averages = header.checkpoint_bytes(model, recipe())
@@ -196,7 +126,7 @@ def test_space_for_the_averages_is_counted() -> None:
 
 
 @pytest.mark.parametrize("word", ["optim.ema=1", "optim.ema=-0.1", "optim.ema_every=0"])
-def test_other_values_are_refused(run: Train, word: str) -> None:
-    result = run("recipe={}", word)
+def test_other_values_are_refused(tiny: Train, word: str) -> None:
+    result = tiny(word)
     assert result.code == 2
     assert f"{word.partition('=')[0]} must be" in result.err

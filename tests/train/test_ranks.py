@@ -2,63 +2,30 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence
 
 import pytest
 import torch
 
 import train
 from detectors.commands.screen import versions
-from detectors.experiment.recipe import load_recipe, recipe_yaml
 from detectors.weights.source import AVERAGED
+from tests.rank_variables import rank_variables
+from tests.small_runs import TINY, Run, rows, saved, write_recipe
 
 pytestmark = pytest.mark.filterwarnings("ignore:TypedStorage is deprecated")  # torch 2.0.1
 
-TINY = (
-    "image.size=64",
-    "data.count=[6,5]",
-    "data.workers=0",
-    "model.anchors.sizes=[16,32]",
-    "model.rpn.channels=8",
-    "model.rpn.num_samples=16",
-    "model.rpn.pre_nms=[32,32]",
-    "model.rpn.post_nms=[8,8]",
-    "model.box_head.pool_size=4",
-    "model.box_head.num_samples=8",
-    "micro_batch_size=1",
-    "gradient_accumulation=1",
-    "pipeline.splits=[]",
-    "optim.name=sgd",
-    "optim.lr=0.02",
-    "optim.schedule=constant",
-    "optim.warmup_steps=2",
-    "run.log_every_steps=1",
-    "checkpoint.every_steps=2",
-    "evaluate.every_steps=3",
-    "evaluate.resamples=0",
-    "trainer.max_steps=6",
-    "device=cpu",
-)
+WORDS = (*TINY, "data.count=[6,5]", "evaluate.every_steps=3", "trainer.max_steps=6")
 """The recipe `generated`, as small as it goes; five pictures to evaluate on are odd for two."""
 
 STAGES_ON_RANKS = tuple(map(int, versions("torch")["torch"].split(".")[:2])) >= (2, 14)
 SEQUENTIAL = {"POPTORCH_HOST_SCHEDULE": "sequential"}
-
-
-class Ended(NamedTuple):
-    """A process that ended."""
-
-    code: int
-    out: str
-    err: str
 
 
 class Started:
@@ -68,51 +35,37 @@ class Started:
         self, folder: Path, size: int, words: Sequence[object], environment: Dict[str, str]
     ) -> None:
         repository = Path(train.__file__).parent
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        self.processes: List[subprocess.Popen[str]] = []
-        for rank in range(size):
-            variables = {
-                **os.environ,
-                "OMP_NUM_THREADS": "1",
-                "RANK": str(rank),
-                "LOCAL_RANK": str(rank),
-                "WORLD_SIZE": str(size),
-                "MASTER_ADDR": "127.0.0.1",
-                "MASTER_PORT": str(port),
-                **environment,
-            }
-            command = [sys.executable, str(repository / "train.py"), *map(str, words)]
-            pipes: Dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-            self.processes.append(
-                subprocess.Popen(command, cwd=folder, env=variables, text=True, **pipes)
+        command = [sys.executable, str(repository / "train.py"), *map(str, words)]
+        pipes: Dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        self.processes: List[subprocess.Popen[str]] = [
+            subprocess.Popen(
+                command, cwd=folder, env={**variables, **environment}, text=True, **pipes
             )
+            for variables in rank_variables(size)
+        ]
 
-    def end(self) -> List[Ended]:
+    def end(self) -> List[Run]:
         """Wait for all; what each said."""
         texts = [process.communicate(timeout=150) for process in self.processes]
-        return [Ended(one.returncode, *text) for one, text in zip(self.processes, texts)]
+        return [Run(one.returncode, *text) for one, text in zip(self.processes, texts)]
 
 
 Start = Callable[..., Started]
 
 
 @pytest.fixture(scope="module")
-def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The small recipe as a file."""
-    path = tmp_path_factory.mktemp("recipes") / "small.yaml"
-    path.write_text(recipe_yaml(load_recipe("generated", TINY)), encoding="utf-8")
-    return path
+    return write_recipe(tmp_path_factory.mktemp("recipes") / "small.yaml", "generated", WORDS)
 
 
 @pytest.fixture
-def start(recipe: Path, tmp_path: Path) -> Iterator[Start]:
+def start(small: Path, tmp_path: Path) -> Iterator[Start]:
     """Start so many processes with the small recipe; none outlives the test."""
     started: List[Started] = []
 
     def call(size: int, *words: object, environment: Optional[Dict[str, str]] = None) -> Started:
-        started.append(Started(tmp_path, size, [f"recipe={recipe}", *words], environment or {}))
+        started.append(Started(tmp_path, size, [f"recipe={small}", *words], environment or {}))
         return started[-1]
 
     yield call
@@ -123,29 +76,28 @@ def start(recipe: Path, tmp_path: Path) -> Iterator[Start]:
 
 
 @pytest.fixture
-def alone(recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+def alone(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
     """Train in this process; returns the run's folder."""
 
     def call(*words: str, root: str = "alone") -> Path:
         monkeypatch.chdir(tmp_path)
-        assert train.main([f"recipe={recipe}", f"run.root={root}", *words]) == 0
+        assert train.main([f"recipe={small}", f"run.root={root}", *words]) == 0
         return tmp_path / root / "generated" / "1"
 
     return call
 
 
-def rows(folder: Path) -> List[Dict[str, float]]:
+def numbers(folder: Path) -> List[Dict[str, float]]:
     """`metrics.csv` without speeds."""
-    with open(folder / "metrics.csv", encoding="utf-8", newline="") as file:
-        return [
-            {key: float(value) for key, value in row.items() if value and "speed" not in key}
-            for row in csv.DictReader(file)
-        ]
+    return [
+        {key: float(value) for key, value in row.items() if value and "speed" not in key}
+        for row in rows(folder)
+    ]
 
 
 def weights(path: Path) -> Dict[str, torch.Tensor]:
     """Of a checkpoint, and the averages where it has them."""
-    content = torch.load(path, map_location="cpu")
+    content = saved(path)
     averages = {f"average of {name}": one for name, one in content.get(AVERAGED, {}).items()}
     return {**content["state_dict"], **averages}
 
@@ -153,7 +105,7 @@ def weights(path: Path) -> Dict[str, torch.Tensor]:
 def assert_same_run(found: Path, expected: Path, tolerance: float = 0.0) -> None:
     """Equal metrics, evaluations among them, and equal weights, best and last."""
     assert [row["step"] for row in rows(found)] == [row["step"] for row in rows(expected)]
-    for one, other in zip(rows(found), rows(expected)):
+    for one, other in zip(numbers(found), numbers(expected)):
         assert one == pytest.approx(other, rel=tolerance, abs=tolerance, nan_ok=True)
     for name in ("last.ckpt", "best.ckpt"):
         ours, theirs = weights(found / name), weights(expected / name)
@@ -235,19 +187,19 @@ TWO_STAGES = ("pipeline.splits=[backbone.layer4.0]", "gradient_accumulation=4")
 
 
 @pytest.fixture
-def torchrun(recipe: Path, repository: Path, tmp_path: Path) -> Callable[..., Ended]:
+def torchrun(small: Path, repository: Path, tmp_path: Path) -> Callable[..., Run]:
     """Run a program with the small recipe under torchrun."""
     if not STAGES_ON_RANKS:
         pytest.skip("stages on ranks need torch.distributed.pipelining of torch 2.14")
 
-    def call(size: int, fault: str, *words: str, restarts: int = 0) -> Ended:
+    def call(size: int, fault: str, *words: str, restarts: int = 0) -> Run:
         program = tmp_path / "program.py"
         program.write_text(FAULTY.format(fault), encoding="utf-8")
         launcher = f"-m torch.distributed.run --standalone --nproc-per-node {size}"
         command = [sys.executable, *launcher.split(), f"--max-restarts={restarts}", program]
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(repository)}
         done = subprocess.run(
-            [*map(str, command), f"recipe={recipe}", *words],
+            [*map(str, command), f"recipe={small}", *words],
             cwd=tmp_path,
             env=environment,
             capture_output=True,
@@ -255,14 +207,14 @@ def torchrun(recipe: Path, repository: Path, tmp_path: Path) -> Callable[..., En
             check=False,
             timeout=280,
         )
-        return Ended(done.returncode, done.stdout, done.stderr)
+        return Run(done.returncode, done.stdout, done.stderr)
 
     return call
 
 
 @pytest.mark.slow
 def test_four_ranks_train_the_four_stages_of_a_recipe_as_one_process_does(
-    torchrun: Callable[..., Ended], alone: Callable[..., Path], tmp_path: Path
+    torchrun: Callable[..., Run], alone: Callable[..., Path], tmp_path: Path
 ) -> None:
     stages = "pipeline.splits=[rpn,backbone.layer4.0,backbone.layer4.1]"
     words = (stages, "gradient_accumulation=7", "trainer.max_steps=3", "evaluate.every_steps=2")
@@ -274,7 +226,7 @@ def test_four_ranks_train_the_four_stages_of_a_recipe_as_one_process_does(
 
 @pytest.mark.slow
 def test_ranks_average_what_one_process_does(
-    torchrun: Callable[..., Ended], alone: Callable[..., Path], tmp_path: Path
+    torchrun: Callable[..., Run], alone: Callable[..., Path], tmp_path: Path
 ) -> None:
     averages = ("optim.ema=0.9", "optim.ema_every=2", "trainer.max_steps=5")
     words = (*TWO_STAGES, *averages, "evaluate.every_steps=2")
@@ -287,7 +239,7 @@ def test_ranks_average_what_one_process_does(
 
 @pytest.mark.slow
 def test_a_killed_rank_ends_the_job_and_the_restarted_one_goes_on(
-    torchrun: Callable[..., Ended], alone: Callable[..., Path], tmp_path: Path
+    torchrun: Callable[..., Run], alone: Callable[..., Path], tmp_path: Path
 ) -> None:
     fault = "os.kill(os.getpid(), signal.SIGKILL)"
     words = (*TWO_STAGES, "evaluate.every_steps=50")
@@ -304,7 +256,7 @@ def test_a_killed_rank_ends_the_job_and_the_restarted_one_goes_on(
 
 @pytest.mark.slow
 def test_an_error_of_one_rank_ends_the_others_in_their_step(
-    torchrun: Callable[..., Ended], tmp_path: Path
+    torchrun: Callable[..., Run], tmp_path: Path
 ) -> None:
     fault = "raise RuntimeError('7.jpg cannot be read any more')"
     ended = torchrun(2, fault, *TWO_STAGES, "run.root=two")
