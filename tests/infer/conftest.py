@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any, Callable, Dict, NamedTuple
+from typing import Any, Dict
 
 import numpy as np
 import pytest
@@ -17,8 +17,8 @@ from detectors.models.efficientdet.inference import build_efficientdet
 from detectors.models.efficientdet.random_weights import spread_outputs
 from detectors.postprocess import PostprocessConfig
 from detectors.weights import save
+from tests.infer.small_runs import CLASSES, Infer, Run
 
-CLASSES = ("cat", "dog", "cow")
 TINY: Dict[str, Any] = {
     "fpn_cells": 1,
     "head_repeats": 1,
@@ -26,32 +26,6 @@ TINY: Dict[str, Any] = {
     "num_classes": len(CLASSES),
     "image_size": (128, 128),
 }
-
-
-class Run(NamedTuple):
-    """What a run left behind."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def last(self) -> str:
-        """The last line on the screen."""
-        return self.out.splitlines()[-1]
-
-    def refused(self, code: int, *parts: str) -> None:
-        """Check: it ended with `code`, said `parts` on at most six lines, and wrote nothing."""
-        assert self.code == code
-        lines = self.err.strip().splitlines()
-        assert 1 <= len(lines) <= 6
-        assert lines[0].startswith("error: ")
-        for part in parts:
-            assert part in self.err
-        assert not Path("runs").exists()
-
-
-Infer = Callable[..., Run]
 
 
 @pytest.fixture(scope="session")
@@ -70,12 +44,8 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Infer:
+def run(empty_folder: Path, capsys: pytest.CaptureFixture[str]) -> Infer:
     """Run infer.py's main in an empty folder."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("DETECTORS_CACHE", str(tmp_path / "cache"))
 
     def call(*words: object) -> Run:
         capsys.readouterr()

@@ -4,36 +4,18 @@ from __future__ import annotations
 
 import io
 import itertools
-import json
 import re
 import sys
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Set
+from typing import Any, List
 
 import numpy as np
 import pytest
 import torch
 
-from data.formats import FORMATS, Classes, ImageDetections
+from data.formats import FORMATS, ImageDetections
 from detectors.commands.infer.runner import Runner
-
-CLASSES = ("cat", "dog", "cow")
-ALL = ",".join(FORMATS)
-
-Infer = Callable[..., Any]
-
-
-def images_of(folder: Path, name: str = "json") -> List[ImageDetections]:
-    return FORMATS[name].read(folder, Classes(CLASSES))
-
-
-def plain(folder: Path) -> Dict[str, Any]:
-    content: Dict[str, Any] = json.loads((folder / "detections.json").read_text(encoding="utf-8"))
-    return content
-
-
-def files_in(folder: Path) -> Set[str]:
-    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+from tests.infer.small_runs import ALL, CLASSES, Infer, files_in, images_of, plain
 
 
 def test_a_folder_becomes_a_numbered_run_with_json_and_drawings(

@@ -4,34 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import json
 import os
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List
+from typing import Any, Callable, Iterator, List
 
 import pytest
 from torch import Tensor
 
-from data.formats import FORMATS, Classes, ImageDetections
+from data.formats import ImageDetections
 from detectors.commands.infer.results import Results
 from detectors.commands.infer.runner import Runner
-
-CLASSES = ("cat", "dog", "cow")
-
-Infer = Callable[..., Any]
-
-
-def images_of(folder: Path, name: str = "json") -> List[ImageDetections]:
-    return FORMATS[name].read(folder, Classes(CLASSES))
-
-
-def plain(folder: Path) -> Dict[str, Any]:
-    content: Dict[str, Any] = json.loads((folder / "detections.json").read_text(encoding="utf-8"))
-    return content
+from tests.infer.small_runs import Infer, images_of, plain
 
 
 def test_out_of_memory_says_what_needs_less(

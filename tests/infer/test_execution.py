@@ -6,26 +6,18 @@ import hashlib
 import json
 import re
 from pathlib import Path
-from typing import Any, Callable, List
+from typing import Any, List
 
 import pytest
 import torch
 from torch import Tensor
 
-from data.formats import FORMATS, Classes, ImageDetections
 from detectors.commands.infer.runner import Runner
 from detectors.models.efficientdet.config import EfficientDetConfig
 from detectors.models.efficientdet.inference import build_efficientdet
 from detectors.postprocess import PostprocessConfig
 from detectors.weights import known, save
-
-CLASSES = ("cat", "dog", "cow")
-
-Infer = Callable[..., Any]
-
-
-def images_of(folder: Path, name: str = "json") -> List[ImageDetections]:
-    return FORMATS[name].read(folder, Classes(CLASSES))
+from tests.infer.small_runs import Infer, images_of
 
 
 def test_the_benchmark_has_the_labels_that_programs_read(

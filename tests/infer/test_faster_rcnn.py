@@ -3,36 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Set
 
 import pytest
 import torch
 
-from data.formats import FORMATS, Classes, ImageDetections
+from data.formats import FORMATS
 from detectors.models.faster_rcnn.config import CONFIGS as FASTER_RCNN
 from detectors.models.faster_rcnn.inference import FasterRCNN, build_faster_rcnn
 from detectors.models.faster_rcnn.random_weights import spread_outputs as spread_regions
 from detectors.weights import make_record
-
-CLASSES = ("cat", "dog", "cow")
-ALL = ",".join(FORMATS)
-
-Infer = Callable[..., Any]
-
-
-def images_of(folder: Path, name: str = "json") -> List[ImageDetections]:
-    return FORMATS[name].read(folder, Classes(CLASSES))
-
-
-def plain(folder: Path) -> Dict[str, Any]:
-    content: Dict[str, Any] = json.loads((folder / "detections.json").read_text(encoding="utf-8"))
-    return content
-
-
-def files_in(folder: Path) -> Set[str]:
-    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+from tests.infer.small_runs import ALL, CLASSES, Infer, files_in, images_of, plain
 
 
 @pytest.fixture(scope="session")

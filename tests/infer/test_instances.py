@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -13,8 +11,9 @@ from typing import Any, Callable, Dict, List, Sequence, Tuple
 import pytest
 
 from data.formats import FORMATS
+from tests.infer.small_runs import Infer, plain
+from tests.rank_variables import rank_variables
 
-Infer = Callable[..., Any]
 Ended = Tuple[int, str, str]  # exit code, stdout, stderr
 Launch = Callable[..., List[Ended]]
 
@@ -47,24 +46,11 @@ def launch(repository: Path, tmp_path: Path) -> Launch:
     """Start processes as torchrun does, wait for all; the second may be made to misbehave."""
 
     def start(size: int, words: Sequence[object], misbehaviour: str = "") -> List[Ended]:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        program = PROGRAM.format(misbehaviour)
+        command = [sys.executable, "-c", PROGRAM.format(misbehaviour), *map(str, words)]
+        pipes: Dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         started = []
-        for rank in range(size):
-            environment = {
-                **os.environ,
-                "PYTHONPATH": str(repository),
-                "OMP_NUM_THREADS": "1",
-                "RANK": str(rank),
-                "LOCAL_RANK": str(rank),
-                "WORLD_SIZE": str(size),
-                "MASTER_ADDR": "127.0.0.1",
-                "MASTER_PORT": str(port),
-            }
-            command = [sys.executable, "-c", program, *map(str, words)]
-            pipes: Dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        for variables in rank_variables(size):
+            environment = {**variables, "PYTHONPATH": str(repository)}
             started.append(
                 subprocess.Popen(command, cwd=tmp_path, env=environment, text=True, **pipes)
             )
@@ -82,11 +68,6 @@ def contents(folder: Path) -> Dict[str, bytes]:
     """Every file of a run but its log."""
     paths = [path for path in folder.rglob("*") if path.is_file() and path.name != "run.log"]
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
-
-
-def plain(folder: Path) -> Dict[str, Any]:
-    found: Dict[str, Any] = json.loads((folder / "detections.json").read_text(encoding="utf-8"))
-    return found
 
 
 def test_three_instances_under_torchrun_write_what_one_process_writes(

@@ -7,18 +7,12 @@ import re
 import sys
 import urllib.error
 from pathlib import Path
-from typing import Any, Callable, Set
 
 import pytest
 import torch
 
 from detectors.models.efficientdet.config import EfficientDetConfig
-
-Infer = Callable[..., Any]
-
-
-def files_in(folder: Path) -> Set[str]:
-    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+from tests.infer.small_runs import Infer, files_in
 
 
 def test_a_wrong_model_name_is_answered_with_the_nearest(run: Infer, photos: Path) -> None:

@@ -2,32 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Set
 
 import numpy as np
 from PIL import Image
 
-from data.formats import FORMATS, Classes, ImageDetections
-
-CLASSES = ("cat", "dog", "cow")
-ALL = ",".join(FORMATS)
-
-Infer = Callable[..., Any]
-
-
-def images_of(folder: Path, name: str = "json") -> List[ImageDetections]:
-    return FORMATS[name].read(folder, Classes(CLASSES))
-
-
-def plain(folder: Path) -> Dict[str, Any]:
-    content: Dict[str, Any] = json.loads((folder / "detections.json").read_text(encoding="utf-8"))
-    return content
-
-
-def files_in(folder: Path) -> Set[str]:
-    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+from data.formats import FORMATS
+from tests.infer.small_runs import ALL, Infer, files_in, images_of, plain
 
 
 def test_every_kind_of_picture_is_taken_and_broken_ones_are_named(
