@@ -1,4 +1,4 @@
-"""What the device's compiler takes, and how it narrows numbers (3); see test_capture.py, too."""
+"""What the device's compiler takes, and how it narrows numbers (3); see capture/, too."""
 
 from __future__ import annotations
 
