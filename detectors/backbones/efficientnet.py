@@ -167,10 +167,14 @@ class EfficientNet(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Normal weights of variance 2 / fan-out, zero biases, as automl."""
+        """Normal weights of variance 2 / fan-out, zero biases, as automl.
+
+        A depthwise kernel has one output for each channel that it takes: its fan-out is its area.
+        """
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
-                fan_out = module.kernel_size[0] * module.kernel_size[1] * module.out_channels
+                outputs = module.out_channels // module.groups
+                fan_out = module.kernel_size[0] * module.kernel_size[1] * outputs
                 nn.init.normal_(module.weight, std=math.sqrt(2 / fan_out))
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)

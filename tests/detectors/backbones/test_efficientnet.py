@@ -39,3 +39,21 @@ def test_squeeze_is_a_quarter_of_what_enters_the_block() -> None:
     with torch.device("meta"):
         block = EfficientNet("efficientnet-b0").stages[1][0]  # type: ignore[index]
     assert block.squeeze.reduce.out_channels == 4  # 16 / 4, not 96 / 4
+
+
+@pytest.mark.parametrize(
+    ("module", "fan_out"),
+    [
+        ("stem.conv", 9 * 32),
+        ("stages.1.0.expand.conv", 96),
+        ("stages.1.0.depthwise.conv", 9),  # TensorFlow's kernel is (3, 3, 96, 1)
+        ("stages.6.0.depthwise.conv", 9),
+        ("stages.5.3.depthwise.conv", 25),
+        ("stages.6.0.project.conv", 320),
+    ],
+)
+def test_weights_begin_with_automls_variance(module: str, fan_out: int) -> None:
+    torch.manual_seed(0)
+    weight = EfficientNet("efficientnet-b0").get_submodule(module).weight
+    assert isinstance(weight, torch.Tensor)
+    assert float(weight.detach().std()) == pytest.approx((2 / fan_out) ** 0.5, rel=0.1)
