@@ -55,10 +55,14 @@ class PredictionHead(nn.Module):
         self.reset_parameters(bias)
 
     def reset_parameters(self, bias: float) -> None:
-        """Truncated normal weights of variance 1 / fan-in, as automl."""
+        """Truncated normal weights of variance 1 / fan-in, as automl.
+
+        TensorFlow lays a depthwise kernel out as (height, width, channels, 1), and counts all
+        channels as its inputs: predictions begin closer to their biases than they would otherwise.
+        """
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
-                fan_in = module.weight[0].numel()
+                fan_in = module.weight[0].numel() * module.groups
                 # 0.8796 is the standard deviation of a unit normal cut at two of its own.
                 std = math.sqrt(1 / fan_in) / 0.87962566
                 nn.init.trunc_normal_(module.weight, std=std, a=-2 * std, b=2 * std)

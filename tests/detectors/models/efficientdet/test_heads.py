@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from detectors.models.efficientdet.heads import PredictionHead
@@ -30,6 +31,19 @@ def test_class_scores_start_at_one_percent() -> None:
     bias = head.predict.pointwise.bias
     assert isinstance(bias, torch.Tensor)
     torch.testing.assert_close(bias.sigmoid(), torch.full((810,), 0.01))
+
+
+@pytest.mark.parametrize(
+    ("module", "fan_in"),
+    [("depthwise", 9 * 64), ("pointwise", 64)],  # (3, 3, 64, 1) and (1, 1, 64, 810) in TensorFlow
+)
+def test_weights_begin_with_automls_variance(module: str, fan_in: int) -> None:
+    torch.manual_seed(0)
+    head = PredictionHead(64, 90, 9, num_repeats=1, num_levels=1)
+    for conv in (head.convs[0], head.predict):
+        weight = conv.get_submodule(module).weight
+        assert isinstance(weight, torch.Tensor)
+        assert float(weight.detach().std()) == pytest.approx((1 / fan_in) ** 0.5, rel=0.1)
 
 
 def test_levels_share_convolutions_but_not_norms() -> None:
