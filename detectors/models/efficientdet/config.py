@@ -16,7 +16,7 @@ AnchorAspects = Union[str, Tuple[Tuple[float, float], ...]]
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
-SURVIVAL = 0.8  # of automl's EfficientNets but the smallest
+SURVIVAL = 0.8  # of automl's EfficientNets but B0, the lite ones included
 
 
 @dataclass(frozen=True)
@@ -191,7 +191,7 @@ def _standard(
         fusion,
         anchor_scale,
         max_level=max_level,
-        survival=1.0 if backbone in ("b0", "lite0") else SURVIVAL,
+        survival=1.0 if backbone == "b0" else SURVIVAL,
     )
 
 
