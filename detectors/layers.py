@@ -170,15 +170,28 @@ class FixedBatchNorm2d(nn.BatchNorm2d):
         return self
 
 
+NORMS = (nn.BatchNorm2d, FixedBatchNorm2d)
+"""What `freeze` can keep as it is."""
+
+
 def freeze(module: nn.Module, *, norms_only: bool = False) -> None:
     """Keep a module as it is in training: parameters without gradient, batch norms fixed.
 
     Args:
         module: changed in place; no batch norm itself.
         norms_only: the batch norms alone; everything else is trained.
+
+    Raises:
+        ValueError: a batch norm of another class, such as timm's with its activation, which would
+            go on moving its statistics.
     """
     for child in list(module.modules()):
         for name, norm in child.named_children():
+            if isinstance(norm, nn.BatchNorm2d) and type(norm) not in NORMS:
+                raise ValueError(
+                    f"{type(norm).__name__} is no plain batch norm and cannot be frozen: use a"
+                    " backbone without it, or train it (model.norm=batch, nothing of it frozen)"
+                )
             if type(norm) is nn.BatchNorm2d:
                 fixed = FixedBatchNorm2d(norm.num_features, norm.eps, norm.momentum).eval()
                 fixed.load_state_dict(norm.state_dict())

@@ -113,6 +113,17 @@ def test_a_frozen_norm_does_in_training_what_it_does_in_evaluation() -> None:
     assert all(isinstance(layer.norm, nn.BatchNorm2d) for layer in model)  # to load and to fold
 
 
+@pytest.mark.parametrize("norms_only", [False, True])
+def test_freezing_a_norm_of_another_class_is_refused(norms_only: bool) -> None:
+    # timm's BatchNormAct2d was passed over, and its statistics went on moving
+    class NormWithActivation(nn.BatchNorm2d):
+        pass
+
+    model = nn.Sequential(nn.Conv2d(2, 3, 1), NormWithActivation(3))
+    with pytest.raises(ValueError, match="NormWithActivation is no plain batch norm and cannot be"):
+        freeze(model, norms_only=norms_only)
+
+
 def test_norms_alone_can_be_frozen() -> None:
     model = two_layers()
     names = list(model.state_dict())

@@ -79,7 +79,7 @@ def build_network(config: EfficientDetConfig) -> EfficientDetNetwork:
     """The network of a configuration, randomly initialised as automl does.
 
     Raises:
-        ValueError: no such backbone, or `config.frozen` names no module.
+        ValueError: no such backbone, or `config.frozen` names no module, or a batch norm by itself.
     """
     backbone = build_backbone(config.backbone, config.min_level)
     channels = config.fpn_channels
@@ -108,5 +108,11 @@ def build_network(config: EfficientDetConfig) -> EfficientDetNetwork:
         if name not in modules or not name:
             near = [child for child, _ in network.named_children()]
             raise ValueError(f"model.frozen '{name}' is no module; there are {near} and their own")
+        if isinstance(modules[name], nn.BatchNorm2d):
+            parent = name.rpartition(".")[0]
+            raise ValueError(
+                f"model.frozen '{name}' is a batch norm: name the module it is in, '{parent}', or"
+                " freeze all of them with model.norm=frozen"
+            )
         freeze(modules[name])
     return network

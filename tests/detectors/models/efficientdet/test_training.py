@@ -157,6 +157,12 @@ def test_freezing_what_is_no_module_is_refused(name: str) -> None:
         detector(frozen=(name,))
 
 
+def test_freezing_a_batch_norm_by_itself_is_refused() -> None:
+    # it was accepted, and the statistics went on moving
+    with pytest.raises(ValueError, match=r"'class_head\.norms\.0\.1' is a batch norm: name"):
+        detector(frozen=("class_head.norms.0.1",))
+
+
 def test_training_shares_parameters_and_statistics(batch: Batch) -> None:
     model = detector()
     training = model.for_training()
