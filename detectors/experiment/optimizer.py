@@ -56,7 +56,10 @@ def groups(module: nn.Module, optim: OptimSettings) -> List[Dict[str, Any]]:
     """
     trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
     if not trained:
-        raise ValueError("no parameter is to be trained: lower model.frozen_stages")
+        raise ValueError(
+            "no parameter is to be trained: lower model.frozen_stages, or take modules out of"
+            " model.frozen"
+        )
     if optim.bias_decay:
         return [{"params": trained}]
     decayed = [parameter for parameter in trained if parameter.dim() > 1]

@@ -68,7 +68,7 @@ def test_vectors_may_go_without_decay() -> None:
 
 
 def test_nothing_to_train_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"no parameter is to be trained: lower model\.frozen"):
+    with pytest.raises(ValueError, match=r"no parameter is to be trained: .* model\.frozen$"):
         build_optimizer(network().requires_grad_(False), OptimSettings(), poptorch=True)
 
 
