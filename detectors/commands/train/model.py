@@ -137,7 +137,7 @@ def build_model(
     except OtherClassesError as error:
         raise ValueError(other_classes(error, class_names, path, settings.head)) from None
     except OtherFormError as error:
-        raise ValueError(f"{error}\n{keys_of(error.settings)}") from None
+        raise ValueError(f"{error}\n{keys_of(error.settings, config)}") from None
     return model, report
 
 
@@ -215,7 +215,8 @@ def load_detector(
     except OtherClassesError as error:
         raise ValueError(other_classes(error, class_names)) from None
     except OtherFormError as error:
-        raise ValueError(f"{error}\n{keys_of(error.settings)}") from None
+        config = configuration(recipe, len(class_names))
+        raise ValueError(f"{error}\n{keys_of(error.settings, config)}") from None
 
 
 def _overridden(part: Part, settings: Any) -> Part:

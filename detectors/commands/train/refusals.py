@@ -8,6 +8,7 @@ from typing import Any, Dict, List, Optional, Sequence
 from detectors.models.efficientdet.config import CONFIGS as EFFICIENTDETS
 from detectors.models.faster_rcnn.config import CONFIGS as VARIANTS
 from detectors.weights.class_head import OtherClassesError, in_words, listed
+from detectors.weights.family import Config
 from detectors.weights.fit import value
 
 __all__ = ["keys_of", "other_classes"]
@@ -50,15 +51,19 @@ def other_classes(
     return "\n".join(lines)
 
 
-def keys_of(settings: Dict[str, Any]) -> str:
+def keys_of(settings: Dict[str, Any], config: Config) -> str:
     """The words of a recipe that give the model the form of the weights.
 
     Args:
         settings: as `OtherFormError` has them.
+        config: of the model: where its name or variant is the weights', naming it changes nothing,
+            and what differs was set beside it.
     """
     words: List[str] = []
     implied: Any = None
-    if "variant" in settings:
+    if getattr(config, "variant", config.name) in (settings.get("variant"), settings.get("name")):
+        pass  # nothing is implied
+    elif "variant" in settings:
         words, implied = [f"model.variant={settings['variant']}"], VARIANTS[settings["variant"]]
     elif settings.get("name") in EFFICIENTDETS:
         words, implied = [f"model.name={settings['name']}"], EFFICIENTDETS[settings["name"]]

@@ -171,6 +171,21 @@ def test_another_form_is_refused_in_the_recipes_words(tmp_path: Path, classifier
         build_model(tiny(str(classifier), stride_in_1x1=True), NAMES)
 
 
+def test_where_the_name_is_the_same_the_refusal_names_what_was_set(tmp_path: Path) -> None:
+    # it said model.name=efficientdet-d0 to who had it already, and model.variant=seed likewise
+    recipe = Recipe(micro_batch_size=2)
+    recipe.model.name, recipe.model.weights, recipe.image.size = "efficientdet-d0", "random", 64
+    path = save(build_model(recipe, NAMES)[0], tmp_path / "d0.pt", classes=NAMES)
+    recipe.model.weights, recipe.model.pyramid.octaves = str(path), 2
+    with pytest.raises(ValueError, match=r"octaves 3 -> 2\n  set model\.pyramid\.octaves=3$"):
+        build_model(recipe, NAMES)
+    path = save(build_model(tiny(), NAMES)[0], tmp_path / "seed.pt", classes=NAMES)
+    other = tiny(str(path), norm=Norm.batch)
+    other.model.anchors.ratios = [1.0]
+    with pytest.raises(ValueError, match=r"\n  set model\.anchors\.ratios=\[0\.5,1\.0,2\.0\]$"):
+        build_model(other, NAMES)
+
+
 def test_a_run_that_goes_on_has_the_model_of_its_checkpoint(tmp_path: Path) -> None:
     source, _ = build_model(tiny(), NAMES)
     source.configure(mean=(120.0, 110.0, 100.0), std=(1.0, 1.0, 1.0))  # as Caffe's weights ask for
