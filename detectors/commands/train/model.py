@@ -138,7 +138,21 @@ def build_model(
         raise ValueError(other_classes(error, class_names, path, settings.head)) from None
     except OtherFormError as error:
         raise ValueError(f"{error}\n{keys_of(error.settings, config)}") from None
+    require_learnable(model, report, settings.frozen)
     return model, report
+
+
+def require_learnable(model: Detector, report: LoadReport, frozen: Sequence[str]) -> None:
+    """Refuse to keep random values as they are, where weights are there to start from."""
+    fixed = {name for name, one in model.network.named_parameters() if not one.requires_grad}
+    both = [name for name in report.new if name in fixed]
+    if both and frozen:
+        parts = sorted({name.split(".")[0] for name in both})
+        raise ValueError(
+            f"model.frozen={list(frozen)}: {len(both)} tensors of it ({', '.join(parts)}) are not"
+            f" taken from {report.path.name} and would keep their random values; leave"
+            f" {' and '.join(parts)} out of model.frozen"
+        )
 
 
 def require_statistics(recipe: Recipe, config: Config) -> None:

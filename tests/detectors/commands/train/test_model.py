@@ -186,6 +186,21 @@ def test_where_the_name_is_the_same_the_refusal_names_what_was_set(tmp_path: Pat
         build_model(other, NAMES)
 
 
+@pytest.mark.parametrize(("head", "refused"), [("new", True), ("map", False)])
+def test_what_starts_at_random_is_not_frozen(tmp_path: Path, head: str, refused: bool) -> None:
+    # a new class layer below model.frozen=[class_head] never learnt
+    recipe = Recipe(micro_batch_size=2)
+    recipe.model.name, recipe.model.weights, recipe.image.size = "efficientdet-d0", "random", 64
+    path = save(build_model(recipe, NAMES)[0], tmp_path / "d0.pt", classes=NAMES)
+    recipe.model.weights, recipe.model.head = str(path), head
+    recipe.model.frozen = ["backbone", "class_head"]
+    if not refused:
+        assert build_model(recipe, NAMES)[1] is not None
+        return
+    with pytest.raises(ValueError, match=r"3 tensors of it \(class_head\) .* leave class_head out"):
+        build_model(recipe, NAMES)
+
+
 def test_a_run_that_goes_on_has_the_model_of_its_checkpoint(tmp_path: Path) -> None:
     source, _ = build_model(tiny(), NAMES)
     source.configure(mean=(120.0, 110.0, 100.0), std=(1.0, 1.0, 1.0))  # as Caffe's weights ask for
