@@ -111,7 +111,7 @@ def train_one(name: str, seed: int, options: argparse.Namespace) -> None:
     datasets, judge = data_of(recipe)
     folder.mkdir(parents=True, exist_ok=True)
     seed_everything(recipe)
-    contender = CONTENDERS[name](recipe, datasets.train.annotations.class_names)
+    contender = CONTENDERS[name](recipe, datasets.class_names)
     for line in contender.differences:
         print(f"{name}: {line}", file=sys.stderr)
     loop = Loop(contender, recipe, device)
@@ -242,6 +242,7 @@ def data_of(recipe: Recipe) -> Tuple[Datasets, Judge]:
         flavours=["voc07"],
         metric=METRIC,
         category_ids=datasets.category_ids,
+        model_classes=datasets.class_names,
     )
 
 
@@ -350,9 +351,7 @@ def serve(options: argparse.Namespace) -> None:
     options.words = [*options.words, *generated, "data.workers=0"]
     recipe = recipe_of(options, options.seeds[0])
     datasets = open_datasets(recipe)
-    loop = Loop(
-        CONTENDERS[options.serve](recipe, datasets.train.annotations.class_names), recipe, device
-    )
+    loop = Loop(CONTENDERS[options.serve](recipe, datasets.class_names), recipe, device)
     micro_batches = next(iter(loop.batches(datasets)))
     for _ in sys.stdin:
         start = time.perf_counter()

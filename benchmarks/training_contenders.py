@@ -13,7 +13,7 @@ through the same NMS. B images of H x W pixels, G boxes after padding, C classes
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, Sequence, Tuple
+from typing import Any, Callable, Dict, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,9 @@ from detectors.models.efficientdet.config import EfficientDetConfig
 from detectors.postprocess import Detections, Postprocess
 
 __all__ = ["CONTENDERS", "Contender", "require_comparable"]
+
+ClassNames = Sequence[Optional[str]]
+"""By the model's label; None for an output that no class has (`data.labels=ids`)."""
 
 YX = [1, 0, 3, 2]  # effdet has y before x, in boxes and in deltas
 
@@ -41,13 +44,13 @@ class Contender:
     """From ours, where the settings cannot bridge them."""
 
 
-def ours(recipe: Recipe, class_names: Sequence[str]) -> Contender:
+def ours(recipe: Recipe, class_names: ClassNames) -> Contender:
     """Built as train.py builds it."""
     model, _ = build_model(recipe, class_names)
     return Contender(model.for_training(), model)
 
 
-def biases(recipe: Recipe, class_names: Sequence[str]) -> Contender:
+def biases(recipe: Recipe, class_names: ClassNames) -> Contender:
     """Ours, frozen but for the biases that class logits and box deltas end with."""
     contender = ours(recipe, class_names)
     contender.model.requires_grad_(False)
@@ -57,7 +60,7 @@ def biases(recipe: Recipe, class_names: Sequence[str]) -> Contender:
     return contender
 
 
-def effdet(recipe: Recipe, class_names: Sequence[str]) -> Contender:
+def effdet(recipe: Recipe, class_names: ClassNames) -> Contender:
     """effdet's, with its own random weights of the recipe's seed."""
     config = configuration(recipe, len(class_names))
     assert isinstance(config, EfficientDetConfig)
@@ -67,7 +70,7 @@ def effdet(recipe: Recipe, class_names: Sequence[str]) -> Contender:
     return Contender(training, EffdetDetector(config, training), DIFFERENCES)
 
 
-CONTENDERS: Dict[str, Callable[[Recipe, Sequence[str]], Contender]] = {
+CONTENDERS: Dict[str, Callable[[Recipe, ClassNames], Contender]] = {
     "ours": ours,
     "effdet": effdet,
     "biases": biases,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import subprocess
@@ -12,6 +13,7 @@ from typing import Any, List
 
 import pytest
 import torch
+from PIL import Image
 
 TINY = [
     "data.format=generated",
@@ -70,6 +72,57 @@ def loop(repository: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """The module of the loop, and what it trains."""
     monkeypatch.syspath_prepend(str(repository / "benchmarks"))
     return import_module("training_loop"), import_module("training_contenders")
+
+
+@pytest.fixture
+def benchmark_module(repository: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """`benchmarks/training.py`, to call."""
+    monkeypatch.syspath_prepend(str(repository / "benchmarks"))
+    return import_module("training")
+
+
+def coco_of_two(root: Path) -> Path:
+    """A picture with boxes of the categories 3 and 7, as train2017 and as val2017."""
+    boxes = [(1, 3, [8, 8, 30, 30]), (2, 7, [20, 12, 40, 40])]
+    content = {
+        "images": [{"id": 1, "file_name": "one.jpg", "width": 64, "height": 64}],
+        "categories": [{"id": 3, "name": "nut"}, {"id": 7, "name": "bolt"}],
+        "annotations": [
+            {"id": n, "image_id": 1, "category_id": c, "bbox": b, "area": b[2] * b[3], "iscrowd": 0}
+            for n, c, b in boxes
+        ],
+    }
+    (root / "annotations").mkdir(parents=True)
+    for split in ("train2017", "val2017"):
+        (root / split).mkdir()
+        Image.new("RGB", (64, 64), (90, 30, 30)).save(root / split / "one.jpg")
+        file = root / "annotations" / f"instances_{split}.json"
+        file.write_text(json.dumps(content))
+    return root
+
+
+def options_of(root: Path, *words: str) -> argparse.Namespace:
+    """A command line of one step, in process."""
+    small = ["data.workers=0", "image.size=64", "micro_batch_size=2", "device=cpu"]
+    data = ["data.format=coco", f"data.root={root}", "data.train=[train2017]"]
+    return argparse.Namespace(
+        words=[*small, *data, "data.val=[val2017]", "evaluate.resamples=0", *words],
+        seeds=[0],
+        steps=1,
+        out=root / "out",
+        ours=None,
+        save_every=1,
+    )
+
+
+def test_classes_may_lie_at_their_ids(benchmark_module: Any, tmp_path: Path) -> None:
+    # contenders had as many outputs as classes, and labels were beyond them
+    options = options_of(coco_of_two(tmp_path), "data.labels=ids", "optim.warmup_steps=0")
+    benchmark_module.train_one("biases", 0, options)
+    about = json.loads((tmp_path / "out" / "biases-0" / "scores.json").read_text())
+    assert about["images"] == 1
+    found = json.loads((tmp_path / "out" / "biases-0" / "detections.json").read_text())
+    assert {one["category_id"] for one in found} <= {3, 7}
 
 
 def trained(modules: Any, name: str, path: Path, steps: List[int]) -> Any:
