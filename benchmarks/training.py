@@ -38,6 +38,7 @@ if TYPE_CHECKING:  # at run time torch waits until threads are calm
 NAMES = ("ours", "effdet", "biases")
 TIMED = ("ours", "effdet")
 METRIC = "AP50_voc07"
+NMS = "hard"  # of all contenders' detections
 ABOUT = "scores.json"  # written last, so it marks a finished contender
 CHECKPOINT = "training.ckpt"
 
@@ -204,6 +205,11 @@ def require_same_settings(
         if other:
             listed = ", ".join(f"{key}={theirs.get(key)} ({ours.get(key)})" for key in other[:5])
             raise ValueError(f"{name} at {folder} was trained otherwise: {listed}")
+        if about.get("nms", NMS) != NMS:
+            raise ValueError(
+                f"{name} at {folder} was scored with {about['nms']} NMS, the others with {NMS}:"
+                f" give a run whose evaluate.nms begins with {NMS}"
+            )
         if about.get("data_fingerprint") != judge.fingerprint():
             raise ValueError(f"{name} at {folder} was evaluated on other data than these")
 
@@ -243,6 +249,7 @@ def data_of(recipe: Recipe) -> Tuple[Datasets, Judge]:
         metric=METRIC,
         category_ids=datasets.category_ids,
         model_classes=datasets.class_names,
+        nms=NMS,
     )
 
 

@@ -120,9 +120,26 @@ def test_classes_may_lie_at_their_ids(benchmark_module: Any, tmp_path: Path) -> 
     options = options_of(coco_of_two(tmp_path), "data.labels=ids", "optim.warmup_steps=0")
     benchmark_module.train_one("biases", 0, options)
     about = json.loads((tmp_path / "out" / "biases-0" / "scores.json").read_text())
-    assert about["images"] == 1
+    assert about["nms"] == "hard"
     found = json.loads((tmp_path / "out" / "biases-0" / "detections.json").read_text())
     assert {one["category_id"] for one in found} <= {3, 7}
+
+
+def test_runs_scored_with_another_nms_are_refused(benchmark_module: Any, tmp_path: Path) -> None:
+    options = options_of(coco_of_two(tmp_path))
+    recipe = benchmark_module.recipe_of(options, 0)
+    judge = benchmark_module.data_of(recipe)[1]
+    about = {
+        "settings": benchmark_module.settings_of(recipe),
+        "data_fingerprint": judge.fingerprint(),
+        "nms": "soft",
+    }
+    (tmp_path / "scores.json").write_text(json.dumps(about))
+    folders = {"ours": tmp_path}
+    with pytest.raises(ValueError, match="was scored with soft NMS, the others with hard"):
+        benchmark_module.require_same_settings(recipe, judge, folders, 0, options)
+    (tmp_path / "scores.json").write_text(json.dumps({**about, "nms": "hard"}))
+    benchmark_module.require_same_settings(recipe, judge, folders, 0, options)
 
 
 def trained(modules: Any, name: str, path: Path, steps: List[int]) -> Any:
