@@ -100,7 +100,7 @@ def train(plan: Plan, words: Sequence[str]) -> int:
     recipe, earlier, processes = plan.recipe, plan.earlier, plan.ranks.processes
     require_loggers(recipe.run.loggers)
     judge = judge_of(plan)
-    data = detection_data(recipe, plan.datasets, plan.ranks)
+    data = detection_data(recipe, plan.datasets, plan.preprocess.pad, plan.ranks)
     module, strategy = module_of(plan, judge), strategy_of(plan)
     folder = processes.from_first(lambda: open_run(plan, words))  # until here nothing was written
     print(f"run {folder}")

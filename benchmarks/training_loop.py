@@ -12,7 +12,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Dict, Iterator, List
+from typing import Dict, Iterator, List, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -24,12 +24,14 @@ from data.placed_images import EvaluationImages, collator
 from data.sampler import StepSampler
 from detectors.commands.evaluate.judge import Judge
 from detectors.commands.train.datasets import Datasets
+from detectors.commands.train.model import configuration
 from detectors.commands.train.pictures import detection_data, fit_of
 from detectors.experiment.atomic import write_whole
 from detectors.experiment.averages import averaged_names, decay_over
 from detectors.experiment.learning_rate import learning_rate
 from detectors.experiment.optimizer import build_optimizer
 from detectors.experiment.recipe import Recipe, recipe_yaml
+from detectors.weights.preprocess import from_statistics
 from detectors.weights.tensor_file import read_tensor_file
 
 __all__ = ["Loop", "detect"]
@@ -138,7 +140,7 @@ class Loop:
         recipe = self.recipe
         if self.step >= recipe.trainer.max_steps:
             return
-        loader = detection_data(recipe, datasets).train_dataloader()
+        loader = detection_data(recipe, datasets, pad_of(recipe)).train_dataloader()
         sampler = loader.sampler
         assert isinstance(sampler, StepSampler)
         sampler.start = self.step
@@ -178,13 +180,19 @@ class Loop:
         self.averaged = content["averaged"]
 
 
+def pad_of(recipe: Recipe) -> Tuple[int, int, int]:
+    """The colour beside pictures, as a training from random weights has it."""
+    config = configuration(recipe, 1)
+    return from_statistics(config.mean, config.std).pad
+
+
 def detect(
     model: nn.Module, datasets: Datasets, recipe: Recipe, judge: Judge, device: str, step: int
 ) -> None:
     """Let a judge see what a model finds in all pictures of the set to evaluate on."""
     assert datasets.val is not None
     loader: DataLoader[Placed] = DataLoader(
-        EvaluationImages(datasets.val, fit_of(recipe)),  # type: ignore[arg-type]  # has items
+        EvaluationImages(datasets.val, fit_of(recipe, pad_of(recipe))),  # type: ignore[arg-type]  # has items
         batch_size=recipe.evaluate.micro_batch_size,
         num_workers=recipe.data.workers,
         collate_fn=collator(1),  # boxes are not asked for

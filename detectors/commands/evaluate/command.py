@@ -103,7 +103,7 @@ def score_weights(recipe: Recipe, path: Path, device: str, processes: Processes)
         speed = judge_model(
             loaded.model,
             datasets.val,
-            fit_of(recipe),
+            fit_of(recipe, loaded.report.preprocess.pad),
             judge,
             inference_options(recipe),
             device=device,

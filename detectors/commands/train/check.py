@@ -88,7 +88,7 @@ def small(recipe: Recipe) -> Recipe:
 
 def with_boxes(plan: Plan) -> List[Placed]:
     """The first micro-batch of pictures that show something."""
-    data = detection_data(plan.recipe, plan.datasets)
+    data = detection_data(plan.recipe, plan.datasets, plan.preprocess.pad)
     found: List[Placed] = []
     for place in range(TRIES):
         item = data.training[data.order.draw(place)]

@@ -136,7 +136,7 @@ def evaluate(
     judge_model(
         plan.model,
         plan.datasets.val,
-        fit_of(plan.recipe),
+        fit_of(plan.recipe, plan.preprocess.pad),
         judge,
         inference_options(plan.recipe),
         device=plan.device,

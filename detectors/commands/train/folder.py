@@ -59,7 +59,8 @@ def record_of(plan: Plan) -> Dict[str, Any]:
             "long_edge": plan.recipe.image.long_edge,
         },
     }
-    return make_record(plan.model, plan.datasets.class_names, extra)
+    names = plan.datasets.class_names
+    return make_record(plan.model, names, extra, preprocess=plan.preprocess)
 
 
 def write_text(path: Path, text: str) -> None:

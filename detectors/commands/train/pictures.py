@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Callable, Optional
+from typing import TYPE_CHECKING, Callable, Optional, Tuple
 
 from data.albumentations import load_pipeline
 from data.augmentation import Augmentation
@@ -11,6 +11,7 @@ from data.colours import ColourJitter
 from data.fitting import Fit
 from data.policies import POLICIES
 from data.sample import Sample
+from data.transforms import MEAN_COLOUR
 from detectors.commands.train.datasets import Datasets
 from detectors.experiment.processes import Processes
 from detectors.experiment.ranks import Ranks
@@ -19,13 +20,17 @@ from detectors.experiment.recipe import Recipe, image_size
 if TYPE_CHECKING:  # an evaluation needs `fit_of` and no Lightning
     from data.datamodule import DetectionData
 
+Colour = Tuple[int, int, int]
+
 __all__ = ["augmentation_of", "detection_data", "fit_of"]
 
 
-def fit_of(recipe: Recipe) -> Fit:
-    """How pictures come into the network's input."""
+def fit_of(recipe: Recipe, pad: Colour = MEAN_COLOUR) -> Fit:
+    """How pictures come into the network's input; `pad`, the colour beside them, is the weights'
+    (`Preprocess.pad`).
+    """
     image = recipe.image
-    return Fit(image_size(recipe), image.fit, tuple(image.short_edges), image.long_edge)
+    return Fit(image_size(recipe), image.fit, tuple(image.short_edges), image.long_edge, pad=pad)
 
 
 def augmentation_of(recipe: Recipe) -> Augmentation:
@@ -69,7 +74,7 @@ def first_change(recipe: Recipe) -> Optional[Callable[[Sample, int], Sample]]:
 
 
 def detection_data(
-    recipe: Recipe, datasets: Datasets, ranks: Optional[Ranks] = None
+    recipe: Recipe, datasets: Datasets, pad: Colour, ranks: Optional[Ranks] = None
 ) -> DetectionData:
     """The loaders of a run, or of one of its ranks: of a later stage, without the pictures."""
     from data.datamodule import DetectionData
@@ -78,7 +83,7 @@ def detection_data(
     return DetectionData(
         datasets.train,
         datasets.val,
-        fit=fit_of(recipe),
+        fit=fit_of(recipe, pad),
         augmentation=augmentation_of(recipe),
         seed=recipe.seed,
         micro_batch_size=recipe.micro_batch_size,

@@ -18,6 +18,7 @@ from detectors.experiment.processes import Processes
 from detectors.experiment.ranks import Ranks
 from detectors.experiment.recipe import Recipe
 from detectors.weights.family import Detector
+from detectors.weights.preprocess import Preprocess, from_statistics
 from detectors.weights.report import LoadReport
 
 __all__ = ["Plan", "seed_everything"]
@@ -41,6 +42,13 @@ class Plan:
     """The run that goes on."""
     ranks: Ranks = field(default_factory=lambda: Ranks(Processes()))
     """What runs where."""
+
+    @property
+    def preprocess(self) -> Preprocess:
+        """Of the weights that the run started from; of random ones, the model's own."""
+        if self.report is not None:
+            return self.report.preprocess
+        return from_statistics(self.model.config.mean, self.model.config.std)
 
     @property
     def calls(self) -> int:

@@ -34,7 +34,7 @@ def run_throughput(plan: Plan) -> int:
 
 def first_call(plan: Plan) -> List[Placed]:
     """The pictures of the run's first call of the executor, augmented as they would be."""
-    data = detection_data(plan.recipe, plan.datasets)
+    data = detection_data(plan.recipe, plan.datasets, plan.preprocess.pad)
     count = plan.recipe.images_per_step * plan.recipe.device_iterations
     return [data.training[data.order.draw(place)] for place in range(count)]
 
