@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import math
-import os
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from data.annotations import Annotations, BoxList, pack
+from data.coco_file import annotated_size, read_file, whole_number
 from data.coco_layout import find_file
+from data.coco_pictures import find_pictures
 from data.defects import DefectReport, keep_box, note_classes, note_shared
 from data.drawn_split import draw, how_drawn
+from data.probing import image_size
 
 __all__ = ["CocoSplits", "read_coco"]
+
+ANY_SIZE = (2**31, 2**31)
 
 
 class CocoSplits(NamedTuple):
@@ -33,6 +36,9 @@ class Part(NamedTuple):
     where: str
     content: Dict[str, Any]
     images: Path
+    """Folder."""
+    places: Dict[str, str]
+    """`file_name` -> path below it."""
 
 
 def read_coco(
@@ -44,7 +50,7 @@ def read_coco(
     seed: int = 0,
     validation: float = 0.2,
 ) -> CocoSplits:
-    """Read the annotations of one or more splits; no picture is opened.
+    """Read the annotations of one or more splits; no picture is opened unless its size is missing.
 
     Crowds are kept: evaluation needs them, and samples have them as regions to ignore.
 
@@ -103,6 +109,8 @@ class CocoReader:
         self.validation = validation
         self.report = report
         self.read: Dict[Path, Dict[str, Any]] = {}
+        self.found: Dict[Path, Tuple[Path, Dict[str, str]]] = {}
+        """By annotation file: where its pictures are; see `find_pictures`."""
 
     def part(self, name: str) -> Part:
         """Find and read a set's file."""
@@ -112,20 +120,16 @@ class CocoReader:
             self.read[file.path] = read_file(file.path)
         content = self.read[file.path]
         where = file.path.relative_to(self.root).as_posix()
-        there = [place for place in file.images if place.is_dir()]
+        names = [entry["file_name"] for entry in content["images"]]
+        if file.path not in self.found:
+            self.found[file.path] = find_pictures(file.path, file.images, names)
         if file.drawn:
             content = self.drawn(content, name)
-            names = [entry["file_name"] for entry in content["images"][:1]]
-            there = [place for place in there if all((place / one).is_file() for one in names)]
             if first_time and name != "all":
                 self.report.notes.append(
                     how_drawn(f"one file, {where}", self.seed, self.validation)
                 )
-        if not there:
-            raise FileNotFoundError(
-                f"no images of {file.path}: tried {', '.join(str(place) for place in file.images)}"
-            )
-        return Part(where, content, there[0])
+        return Part(where, content, *self.found[file.path])
 
     def drawn(self, content: Dict[str, Any], name: str) -> Dict[str, Any]:
         """A set's pictures and their boxes; boxes of no picture come with all sets but val."""
@@ -141,18 +145,6 @@ class CocoReader:
             or (name != "val" and entry.get("image_id") not in others)
         ]
         return {**content, "images": images, "annotations": rows}
-
-
-def read_file(path: Path) -> Dict[str, Any]:
-    """A file's content, its three lists in it."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON: {error}") from None
-    keys = ("images", "annotations", "categories")
-    if not isinstance(content, dict) or any(key not in content for key in keys):
-        raise ValueError(f"{path} is no COCO annotation file: it needs {', '.join(keys)}")
-    return content
 
 
 def one_table(parts: Sequence[Part]) -> Dict[int, str]:
@@ -183,14 +175,13 @@ def box_lists(
     lists: Dict[int, BoxList] = {}
     files = set()
     for image in part.content["images"]:
-        name = (inside / image["file_name"]).as_posix()
+        name = (inside / part.places[image["file_name"]]).as_posix()
         if image["id"] in lists or name in files:
             report.add("listed_twice", name, f"image id {image['id']}")
             continue
         files.add(name)
-        size = (int(image["height"]), int(image["width"]))
+        size = annotated_size(image) or image_size(root / name)
         lists[image["id"]] = BoxList(name, image["id"], size, [], [], [], [], [])
-    require_files(root, part, files)
     for entry in part.content["annotations"]:
         where = f"{part.where} annotation {entry.get('id')}"
         box = entry.get("bbox")
@@ -215,26 +206,14 @@ def add_box(
     report: DefectReport,
 ) -> None:
     x, y, width, height = entry["bbox"]
-    box = keep_box((x, y, x + width, y + height), image.size, report, where)
+    canvas = image.size if min(image.size) else ANY_SIZE  # without one it is named as unreadable
+    box = keep_box((x, y, x + width, y + height), canvas, report, where)
     if box is None:
         return
+    area = entry.get("area")
+    known = isinstance(area, (int, float)) and math.isfinite(area)
     image.boxes.append(box)
     image.labels.append(labels[entry["category_id"]])
     image.difficult.append(False)
-    image.crowd.append(bool(entry.get("iscrowd", 0)))
-    image.areas.append(float(entry.get("area", width * height)))
-
-
-def require_files(root: Path, part: Part, names: Any) -> None:
-    """Refuse a set whose pictures are not all there."""
-    there = {
-        (Path(parent).relative_to(root) / file).as_posix()
-        for parent, _, files in os.walk(part.images, followlinks=True)
-        for file in files
-    }
-    missing = sorted(set(names) - there)
-    if missing:
-        raise FileNotFoundError(
-            f"{part.where} names {len(names)} images; {len(missing)} are not there, first:"
-            f" {root / missing[0]}"
-        )
+    image.crowd.append(bool(whole_number(entry.get("iscrowd"))))
+    image.areas.append(float(area if known else width * height))

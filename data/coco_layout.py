@@ -44,7 +44,7 @@ def find_file(root: Path, name: str) -> CocoFile:
     """
     tried = []
     for inner in SPELLINGS.get(name, (name,)):
-        images = [root / inner, root / "images" / inner, root / "images"]
+        images = folders(root, inner)
         for folder in (root / "annotations", root):
             for path in (folder / f"instances_{inner}.json", folder / f"{inner}.json"):
                 if path.is_file():
@@ -57,13 +57,17 @@ def find_file(root: Path, name: str) -> CocoFile:
     sets = list(coco_sets(root))
     whole = whole_file(root)
     if whole is not None and name in DRAWN:
-        images = [root / sets[0], root / "images" / sets[0], root / "images", root]
-        return CocoFile(whole, images, True)
+        return CocoFile(whole, folders(root, sets[0]), True)
     there = f"; there {'is' if len(sets) == 1 else 'are'} {', '.join(sets)}" if sets else ""
     raise FileNotFoundError(
         f"no annotations at {' or '.join(str(path) for path in tried[:3])}{there}; expected\n"
         + LAYOUT.format(root=root, name=name, get=how_to_get("coco2017", root))
     )
+
+
+def folders(root: Path, name: str) -> List[Path]:
+    """Where pictures of a set are looked for, in turn."""
+    return [root / name, root / "images" / name, root / "images", root]
 
 
 def coco_sets(root: Path) -> Dict[str, Path]:
