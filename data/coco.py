@@ -10,7 +10,7 @@ from data.annotations import Annotations, BoxList, pack
 from data.coco_file import annotated_size, read_file, whole_number
 from data.coco_layout import find_file
 from data.coco_pictures import find_pictures
-from data.defects import DefectReport, keep_box, note_classes, note_shared
+from data.defects import DefectReport, keep_box, note_classes, note_same_names, note_shared
 from data.drawn_split import draw, how_drawn
 from data.probing import image_size
 
@@ -70,10 +70,9 @@ def read_coco(
     report = DefectReport()
     reader = CocoReader(root, seed, validation, report)
     parts = {split: [reader.part(name) for name in sets] for split, sets in splits.items()}
-    categories = {
-        number: (aliases or {}).get(name, name)
-        for number, name in one_table([part for sets in parts.values() for part in sets]).items()
-    }
+    table = one_table([part for sets in parts.values() for part in sets])
+    note_same_names(table, report)
+    categories = {number: (aliases or {}).get(name, name) for number, name in table.items()}
     ids = {name: number for number, name in sorted(categories.items(), reverse=True)}
     own = list(dict.fromkeys(categories[number] for number in sorted(categories)))
     names = list(classes) if classes is not None else own

@@ -14,6 +14,7 @@ __all__ = [
     "Kind",
     "keep_box",
     "note_classes",
+    "note_same_names",
     "note_shared",
 ]
 
@@ -86,6 +87,8 @@ class DefectReport:
         """Boxes seen, bad ones included."""
         self.notes: List[str] = []
         """What was decided where the dataset left it open."""
+        self.tails: Dict[str, str] = {}
+        """By kind: what helps to understand its defects."""
 
     def add(self, kind: str, where: str, detail: str = "") -> None:
         """Note a defect."""
@@ -114,7 +117,8 @@ class DefectReport:
         found = self.of_kind(kind)
         more = f", ... {len(found) - SHOWN} more" if len(found) > SHOWN else ""
         first = ", ".join(str(defect) for defect in found[:SHOWN])
-        return f"{len(found)} {KINDS[kind].text}: {first}{more}"
+        tail = f"; {self.tails[kind]}" if kind in self.tails else ""
+        return f"{len(found)} {KINDS[kind].text}: {first}{more}{tail}"
 
     def problem(self) -> Optional[str]:
         """Why this dataset cannot be trained on, line by line; None where it can."""
@@ -181,6 +185,16 @@ def note_classes(names: Sequence[str], trained: Set[str], split: str, report: De
     for name in names:
         if name not in trained:
             report.add("not_trained", name, f"split {split}")
+
+
+def note_same_names(names: Mapping[int, str], report: DefectReport) -> None:
+    """Note numbers of one name: they are taken as one class."""
+    numbers: Dict[str, List[str]] = {}
+    for number, name in sorted(names.items()):
+        numbers.setdefault(name, []).append(str(number))
+    for name, same in numbers.items():
+        if len(same) > 1:
+            report.notes.append(f"classes {', '.join(same)} are all called {name}: taken as one")
 
 
 def note_shared(splits: Mapping[str, Sequence[str]], report: DefectReport) -> None:

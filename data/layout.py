@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import Callable, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Callable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from data.coco_layout import coco_sets, whole_file
 from data.folder import is_image
 from data.voc_layout import split_folders, xml_names
-from data.yolo_layout import below, is_label, label_of, yolo_sets
+from data.yolo_layout import below, first_line, is_label, label_of, yolo_sets
 from data.yolo_yaml import read_yaml
 
 __all__ = ["Layout", "find_layout"]
@@ -69,7 +69,8 @@ def find_layout(root: Path, train: Sequence[str], val: Sequence[str]) -> Layout:
     if not found:
         raise FileNotFoundError(
             f"no annotations in {root}; data.format=auto looks for\n{LOOKED_FOR}\n"
-            f"there {contents(root)}; name another place: data.root=DIR, or a format: data.format="
+            + (near_label(root) or f"there {contents(root)}")
+            + "; name another place: data.root=DIR, or a format: data.format="
         )
     if len(found) > 1:
         listed = " and ".join(f"{one.format} ({one.reason})" for one in found)
@@ -150,13 +151,31 @@ def yolo(root: Path) -> Optional[Evidence]:
 
 def first_label(root: Path) -> Optional[Path]:
     """A text file that belongs to a picture and begins like a label."""
+    return next((label for label in texts(root) if is_label(label)), None)
+
+
+def texts(root: Path) -> Iterator[Path]:
+    """The text files where labels of pictures would be."""
     for parent, folders, files in os.walk(root, followlinks=True):
         folders.sort()
         for file in sorted(file for file in files if is_image(file))[:PROBED]:
             label = label_of(Path(parent) / file, root)
-            if label.is_file() and is_label(label):
-                return label
-    return None
+            if label.is_file():
+                yield label
+
+
+def near_label(root: Path) -> str:
+    """What is wrong with text files that lie where labels would; nothing where there are none."""
+    first = next(texts(root), None)
+    if first is None:
+        return ""
+    written = next((path for path in texts(root) if first_line(path)), None)
+    if written is None:
+        return f"{below(first, root)} and all other labels are empty"
+    return (
+        f"{below(written, root)} begins with '{first_line(written)[:40]}', which is no class number"
+        " with four numbers, a space between each"
+    )
 
 
 def contents(root: Path) -> str:

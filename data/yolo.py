@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Set
 
 from data.annotations import Annotations, BoxList, pack
-from data.defects import DefectReport, note_classes, note_shared
+from data.defects import DefectReport, note_classes, note_same_names, note_shared
 from data.drawn_split import draw, how_drawn
 from data.folder import image_ids
 from data.probing import image_size
@@ -63,6 +63,7 @@ def read_yolo(
         for split, sets in splits.items()
     }
     known = reader.names(classes)
+    note_same_names(known, report)
     table = {number: (aliases or {}).get(name, name) for number, name in known.items()}
     own = list(dict.fromkeys(table[number] for number in sorted(table)))
     names = list(classes) if classes is not None else own
@@ -184,6 +185,9 @@ class YoloReader:
                 continue
             if thing[0] not in labels:
                 self.report.add("unknown_class", where, f"class {thing[0]}")
+                if labels:
+                    known = f"names are of {min(labels)} to {max(labels)}"
+                    self.report.tails["unknown_class"] = known
                 continue
             label = labels[thing[0]]
             box = to_pixels(thing[1], size, where, self.report)

@@ -19,13 +19,23 @@ from data.drawn_split import DRAWN, SPELLINGS
 from data.folder import is_image, natural_key
 from data.yolo_yaml import YoloYaml, read_yaml
 
-__all__ = ["YoloSet", "find_set", "is_label", "label_of", "pictures_below", "yolo_sets"]
+__all__ = [
+    "YoloSet",
+    "find_set",
+    "first_line",
+    "is_label",
+    "label_of",
+    "pictures_below",
+    "yolo_sets",
+]
 
 LAYOUT = """  {root}/data.yaml with train, val and names
   or {root}/images/train/*.jpg {root}/labels/train/*.txt, and val likewise
   or {root}/images/*.jpg {root}/labels/*.txt   (a split is drawn by the seed)
   class names: data.yaml, classes.txt or obj.names
 or name the place: data.root=DIR"""
+LABELS = ("labels", "Labels")  # beside a folder of pictures
+HEAD = 4096  # bytes of a text file that its first line lies within
 USUAL = ("train", "val", "valid", "validation", "test", "trainval")
 
 
@@ -158,21 +168,31 @@ def label_of(picture: Path, root: Path) -> Path:
     parts = below(picture, root).split("/")
     places = [place for place, part in enumerate(parts[:-1]) if part.lower() == "images"]
     if places:
-        parts[places[-1]] = "Labels" if parts[places[-1]] == "Images" else "labels"
-        path = root / "/".join(parts)
-        if path.parent.is_dir():
-            return path.with_suffix(".txt")
+        for name in LABELS:
+            parts[places[-1]] = name
+            path = root / "/".join(parts)
+            if path.parent.is_dir():
+                return path.with_suffix(".txt")
     return picture.with_suffix(".txt")
 
 
 def is_label(path: Path) -> bool:
-    """Whether a text file's first line begins like a label: a class and four numbers or more."""
-    with path.open("rb") as file:
-        fields = file.readline(4096).split()
+    """Whether a text file's first line begins like a label: a class number and four numbers or
+    more.
+    """
+    fields = first_line(path).split()[:5]
     try:
-        return len(fields) >= 5 and all(float(field) >= 0 for field in fields[:5])
+        numbers = [float(field) for field in fields]
     except ValueError:
         return False
+    return len(numbers) == 5 and numbers[0] >= 0
+
+
+def first_line(path: Path) -> str:
+    """The first line of a text file in which something stands; none of an empty one."""
+    with path.open("rb") as file:
+        head = file.read(HEAD).decode("utf-8-sig", errors="replace")
+    return next((line.strip() for line in head.splitlines() if line.strip()), "")
 
 
 def below(path: Path, root: Path) -> str:

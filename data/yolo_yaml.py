@@ -14,6 +14,7 @@ __all__ = ["YoloYaml", "class_names", "read_yaml"]
 
 NAMES_FILES = ("classes.txt", "obj.names", "_darknet.labels")
 FIRST = ("data", "dataset")  # of several yaml files in a folder
+NOTHING = ("", [], "null", "~")  # the last two as texts: see `load`
 SET = re.compile(r"(train|val|valid|validation|test|trainval|minival)[-_]?\d*")
 
 
@@ -81,7 +82,7 @@ def read_yaml(root: Path) -> Optional[YoloYaml]:
     sets = {
         str(key): [str(one) for one in (value if isinstance(value, list) else [value])]
         for key, value in content.items()
-        if value and isinstance(value, (str, list)) and SET.fullmatch(str(key))
+        if value not in NOTHING and isinstance(value, (str, list)) and SET.fullmatch(str(key))
     }
     if "kpt_shape" in content:
         raise ValueError(f"{path} has kpt_shape: labels of poses are not read, only boxes")
@@ -95,7 +96,9 @@ def load(path: Path) -> Dict[str, Any]:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         if path.stem not in FIRST:
             return {}  # of another program
-        raise ValueError(f"{path} is not YAML: {str(error).splitlines()[0]}") from None
+        mark = getattr(error, "problem_mark", None)
+        line = "" if mark is None else f", line {mark.line + 1}"
+        raise ValueError(f"{path} is not YAML{line}: {str(error).splitlines()[0]}") from None
     return content if isinstance(content, dict) else {}
 
 
@@ -104,9 +107,13 @@ def names_of(path: Path, content: Dict[str, Any]) -> Dict[int, str]:
     names = content["names"]
     if isinstance(names, list):
         names = dict(enumerate(names))
-    if not isinstance(names, dict) or not all(is_number(number) for number in names):
+    if (
+        not isinstance(names, dict)
+        or not all(is_number(number) for number in names)
+        or not all(isinstance(name, str) and name.strip() for name in names.values())
+    ):
         raise ValueError(f"{path}: names must be a list, or a number and a name each, got {names}")
-    table = {int(number): str(name) for number, name in names.items()}
+    table = {int(number): name.strip() for number, name in names.items()}
     count = str(content.get("nc", len(table)))
     if count != str(len(table)):
         raise ValueError(f"{path}: nc is {count}, but there are {len(table)} names")

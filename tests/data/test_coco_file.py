@@ -77,6 +77,13 @@ def test_names_that_are_numbers_are_texts(tmp_path: Path) -> None:
     assert read(root).splits["train"].class_names == ("7",)
 
 
+def test_categories_of_one_name_are_said_to_be_one_class(tmp_path: Path) -> None:
+    root = write(tmp_path, lambda c: c["categories"].append({"id": 9, "name": "dog"}))
+    splits, report, ids = read(root)
+    assert (splits["train"].class_names, ids) == (("dog",), (7,))
+    assert report.notes == ["classes 7, 9 are all called dog: taken as one"]
+
+
 BAD: Dict[str, Callable[[Content], object]] = {
     r"images must be a list of objects": lambda c: c.update(images=None),
     r"categories must be a list of objects": lambda c: c.update(categories={"7": "dog"}),
