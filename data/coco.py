@@ -10,7 +10,14 @@ from data.annotations import Annotations, BoxList, pack
 from data.coco_file import annotated_size, read_file, whole_number
 from data.coco_layout import find_file
 from data.coco_pictures import find_pictures
-from data.defects import DefectReport, keep_box, note_classes, note_same_names, note_shared
+from data.defects import (
+    DefectReport,
+    keep_box,
+    note_classes,
+    note_same_names,
+    note_shared,
+    note_shares,
+)
 from data.drawn_split import draw, how_drawn
 from data.probing import image_size
 
@@ -89,6 +96,7 @@ def read_coco(
         tables[split] = pack(lists, names)
     first, trained = next(iter(tables.items()))
     note_classes(names, {names[label] for label in trained.labels.tolist()}, first, report)
+    note_shares({split: table.boxes for split, table in tables.items()}, report)
     note_shared({split: table.names.tolist() for split, table in tables.items()}, report)
     return CocoSplits(tables, report, tuple(ids[name] for name in names))
 

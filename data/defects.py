@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 __all__ = [
     "Box",
     "KINDS",
@@ -16,6 +19,7 @@ __all__ = [
     "note_classes",
     "note_same_names",
     "note_shared",
+    "note_shares",
 ]
 
 Box = Tuple[float, float, float, float]
@@ -42,6 +46,7 @@ KINDS: Dict[str, Kind] = {
     "bad_number": Kind(True, "boxes with a coordinate that is not a number"),
     "no_image": Kind(True, "boxes of an image that is not listed"),
     "unknown_class": Kind(True, "objects of a class that is not in the list"),
+    "shares": Kind(True, "sets whose boxes all lie within one pixel, as shares of an image do"),
     "unreadable": Kind(True, "unreadable images"),
     "missing_image": Kind(False, "annotations without an image, left out"),
     "unlabelled": Kind(False, "images without an annotation, left out"),
@@ -205,3 +210,10 @@ def note_shared(splits: Mapping[str, Sequence[str]], report: DefectReport) -> No
             other = first.setdefault(name, split)
             if other != split:
                 report.add("leak", name, f"{other} and {split}")
+
+
+def note_shares(splits: Mapping[str, NDArray[np.float64]], report: DefectReport) -> None:
+    """Note splits whose boxes, (N, 4) xyxy, are no pixels, but by all looks shares of them."""
+    for split, boxes in splits.items():
+        if len(boxes) and boxes[:, 2:].max() <= 1:
+            report.add("shares", split, f"{len(boxes)} boxes, the largest corner {boxes.max():g}")

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
 from data.annotations import Annotations, BoxList, pack
-from data.defects import DefectReport, keep_box, note_classes, note_shared
+from data.defects import DefectReport, keep_box, note_classes, note_shared, note_shares
 from data.drawn_split import how_drawn
 from data.probing import image_size
 from data.voc_layout import ImageIndex, VocFolder, find_folder, set_members, xml_names
@@ -90,6 +90,7 @@ def read_voc(
         split: numbered(pack([box_list(root, page, labels, report) for page in listed], names))
         for split, listed in pages.items()
     }
+    note_shares({split: table.boxes for split, table in tables.items()}, report)
     note_shared({split: table.names.tolist() for split, table in tables.items()}, report)
     return VocSplits(tables, report)
 
