@@ -22,7 +22,7 @@ LAYOUT = """  {root}/annotations/instances_{name}.json
 {get}
 or name the place: data.root=DIR"""
 BESIDE = "_annotations.coco.json"
-SPLIT_NAME = re.compile(r"(train|val|test|minival)[a-z]*[-_]?\d*", re.IGNORECASE)
+SPLIT_NAME = re.compile(r"(.+[-_])?(train|val|test|minival)[a-z]*[-_]?\d*", re.IGNORECASE)
 HEAD = 65536  # bytes that one of a file's two long lists begins within
 LISTS = (b'"images"', b'"annotations"')
 
@@ -61,8 +61,15 @@ def find_file(root: Path, name: str) -> CocoFile:
     there = f"; there {'is' if len(sets) == 1 else 'are'} {', '.join(sets)}" if sets else ""
     raise FileNotFoundError(
         f"no annotations at {' or '.join(str(path) for path in tried[:3])}{there}; expected\n"
-        + LAYOUT.format(root=root, name=name, get=how_to_get("coco2017", root))
+        + LAYOUT.format(root=root, name=name, get=what_to_do(root, name, sets))
     )
+
+
+def what_to_do(root: Path, name: str, sets: List[str]) -> str:
+    """How to get the official sets, unless there are others."""
+    if not sets or re.fullmatch(r"[a-z]+2017", name):
+        return how_to_get("coco2017", root)
+    return f"or name what is there: data.train=[{sets[0]}] data.val=[{sets[-1]}]"
 
 
 def folders(root: Path, name: str) -> List[Path]:

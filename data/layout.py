@@ -9,7 +9,7 @@ from typing import Callable, Iterator, List, NamedTuple, Optional, Sequence, Tup
 
 from data.coco_layout import coco_sets, whole_file
 from data.folder import is_image
-from data.voc_layout import split_folders, xml_names
+from data.voc_layout import inner_folders, split_folders, tree_at, xml_names
 from data.yolo_layout import below, first_line, is_label, label_of, yolo_sets
 from data.yolo_yaml import read_yaml
 
@@ -19,8 +19,25 @@ LOOKED_FOR = """  voc: .xml files with <annotation>
   coco: annotations/*.json, or */_annotations.coco.json
   yolo: data.yaml with names, or labels/*.txt"""
 ENTRIES = 6  # of a folder, named in an error
-TRAIN = ("train", r"train\d{4}", "trainval", r"trainval\d{4}", r"\d{4}_train")
-VAL = ("val|valid|validation", r"val\d{4}", "minival", r"\d{4}_val", "test", r"test\d{4}")
+ANY = r".+[-_]"  # before the word: `mine_train`; only where it names one set
+TRAIN = (
+    "train|training",
+    r"train\d{4}",
+    "trainval",
+    r"trainval\d{4}",
+    r"\d{4}_train",
+    ANY + r"train(ing)?\d*",
+)
+VAL = (
+    "val|valid|validation",
+    r"val\d{4}",
+    "minival",
+    r"\d{4}_val",
+    ANY + r"val(id|idation)?\d*",
+    "test",
+    r"test\d{4}",
+    ANY + r"test\d*",
+)
 TEST = ("2007_test", "test", r"test\d{4}", *VAL)  # beside a trainval, which has val in it
 PROBED = 1000  # pictures of a folder without labels, after which it has none
 HEAD = 2048  # bytes of an XML file that its first element begins within
@@ -81,7 +98,7 @@ def find_layout(root: Path, train: Sequence[str], val: Sequence[str]) -> Layout:
     if one.sets and trained == ["train"]:
         trained = training_sets(one.sets) or trained
     if one.sets and evaluated == ["val"]:
-        order = TEST if trained[0].endswith("trainval") else VAL
+        order = TEST if trained and trained[0].endswith("trainval") else VAL
         evaluated = first_of(one.sets, order) or evaluated
     sets = f"data.train=[{','.join(trained)}] data.val=[{','.join(evaluated)}]"
     return Layout(one.format, trained, evaluated, f"data.format={one.format}: {one.reason}; {sets}")
@@ -96,8 +113,8 @@ def training_sets(sets: Sequence[str]) -> List[str]:
 def first_of(sets: Sequence[str], patterns: Sequence[str]) -> List[str]:
     """The last set of the first pattern that any fits, or of the devkit's years all."""
     for pattern in patterns:
-        fitting = [name for name in sets if re.fullmatch(pattern, name)]
-        if fitting:
+        fitting = [name for name in sets if re.fullmatch(pattern, name, re.IGNORECASE)]
+        if fitting and not (pattern.startswith(ANY) and len(fitting) > 1):
             return fitting if pattern.startswith(r"\d") else fitting[-1:]
     return []
 
@@ -114,7 +131,11 @@ def voc(root: Path) -> Optional[Evidence]:
         return None
     folders = list(dict.fromkeys(name.rpartition("/")[0] for name in names))
     place = f" in {folders[0] or root.name}" if len(folders) == 1 else f" in {len(folders)} folders"
-    return Evidence("voc", f"{len(names)} .xml{place}", lists(root) or split_folders(root))
+    return Evidence(
+        "voc",
+        f"{len(names)} .xml{place}",
+        lists(root) or split_folders(root) or inner_folders(tree_at(root, official=False)),
+    )
 
 
 def lists(tree: Path) -> List[str]:

@@ -17,7 +17,14 @@ from data.annotations import Annotations, BoxList, pack
 from data.defects import DefectReport, keep_box, note_classes, note_shared, note_shares
 from data.drawn_split import how_drawn
 from data.probing import image_size
-from data.voc_layout import ImageIndex, VocFolder, find_folder, set_members, xml_names
+from data.voc_layout import (
+    ImageIndex,
+    VocFolder,
+    find_folder,
+    inner_folders,
+    set_members,
+    xml_names,
+)
 from data.voc_xml import Sheet, read_sheet
 
 __all__ = ["VocSplits", "read_voc"]
@@ -153,7 +160,7 @@ class VocReader:
             for path in missing:
                 self.report.add("missing_image", path)
             self.note_unlabelled(folder)
-            if not by_folder and part != "all":
+            if not by_folder and part != "all" and not inner_folders(folder):
                 self.report.notes.append(how_drawn("no ImageSets", self.seed, self.validation))
         return folder, members
 

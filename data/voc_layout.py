@@ -5,6 +5,7 @@ root/VOCdevkit/VOC2007/...                               the same
 root/{Annotations,ImageSets/Main,JPEGImages}             set "train", by ImageSets/Main/train.txt
 root/{Annotations,images}                                "train" and "val" drawn by a seed, "all"
 root/train/*.xml, root/valid/*.xml                       by folder
+root/{Annotations/train,JPEGImages}                      the same
 """
 
 from __future__ import annotations
@@ -24,8 +25,10 @@ __all__ = [
     "LAYOUT",
     "VocFolder",
     "find_folder",
+    "inner_folders",
     "set_members",
     "split_folders",
+    "tree_at",
     "xml_names",
 ]
 
@@ -37,7 +40,7 @@ OWN_LAYOUT = """  {root}/Annotations/*.xml   (or xml files in any folder below)
   {root}/JPEGImages/*.jpg    (or pictures in any folder below)
   {root}/ImageSets/Main/train.txt val.txt   (optional; else a split is drawn by the seed)
 name the place: data.root=DIR"""
-SPLIT_FOLDERS = ("train", *SPELLINGS["val"], "test")
+SPLIT_FOLDERS = ("train", "training", *SPELLINGS["val"], "test")
 
 
 @dataclass(frozen=True)
@@ -109,8 +112,17 @@ def find_folder(root: Path, name: str) -> VocFolder:
 
 
 def split_folders(root: Path) -> List[str]:
-    """Folders with annotations that are called after a split."""
-    return [name for name in SPLIT_FOLDERS if (root / name).is_dir() and xml_names(root / name)]
+    """Folders with annotations that are called after a split, in any case; in the order of
+    `SPLIT_FOLDERS`.
+    """
+    found = [entry.name for entry in root.iterdir() if entry.name.lower() in SPLIT_FOLDERS]
+    found.sort(key=lambda name: (SPLIT_FOLDERS.index(name.lower()), name))
+    return [name for name in found if (root / name).is_dir() and xml_names(root / name)]
+
+
+def inner_folders(folder: VocFolder) -> List[str]:
+    """The same within a tree's `Annotations`."""
+    return [] if folder.annotations == folder.path else split_folders(folder.annotations)
 
 
 def xml_names(folder: Path) -> List[str]:
@@ -188,7 +200,11 @@ def set_members(
         raise FileNotFoundError(
             f"no list {path}; there {'are' if listed else 'is no list at all'}: {', '.join(listed)}"
         )
-    folders = split_folders(folder.path)
+    inner = inner_folders(folder)
+    for one in SPELLINGS.get(name, (name,)):
+        if one in inner:
+            return [xml for xml in everything if xml.startswith(f"{one}/")]
+    folders = split_folders(folder.path) or inner
     if folders:
         raise FileNotFoundError(
             f"no list {path} and no folder '{name}'; there {'are' if len(folders) > 1 else 'is'}"

@@ -36,7 +36,7 @@ LAYOUT = """  {root}/data.yaml with train, val and names
 or name the place: data.root=DIR"""
 LABELS = ("labels", "Labels")  # beside a folder of pictures
 HEAD = 4096  # bytes of a text file that its first line lies within
-USUAL = ("train", "val", "valid", "validation", "test", "trainval")
+USUAL = ("train", "training", "val", "valid", "validation", "test", "trainval")
 
 
 class YoloSet(NamedTuple):
@@ -104,7 +104,9 @@ def yolo_sets(root: Path) -> List[str]:
         if folder.is_dir() and pictures_below(folder):
             found[folder.name] = None
     for folder in sorted(root.iterdir()):
-        if (folder / "images").is_dir() or (folder.name in USUAL and pictures_below(folder)):
+        if (folder / "images").is_dir() or (
+            folder.name.lower() in USUAL and pictures_below(folder)
+        ):
             found[folder.name] = None
     for name in USUAL:
         if (root / f"{name}.txt").is_file():
