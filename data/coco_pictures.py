@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import posixpath
 from collections import Counter
 from pathlib import Path
 from typing import Dict, List, Optional, Sequence, Set, Tuple
 
-from data.folder import is_image
+from data.folder import is_image, walk
 
 __all__ = ["find_pictures"]
 
@@ -53,8 +52,8 @@ def find_pictures(
 def files_below(folder: Path) -> Set[str]:
     """Of a folder and its sub-folders, parts joined by '/'; none where there is no such folder."""
     found: Set[str] = set()
-    for parent, _, files in os.walk(folder, followlinks=True):
-        inside = Path(parent).relative_to(folder)
+    for parent, _, files in walk(folder):
+        inside = parent.relative_to(folder)
         found.update((inside / file).as_posix() for file in files)
     return found
 

@@ -8,12 +8,21 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, Iterable, Iterator, List, Sequence, Tuple, Union
+from typing import Dict, Iterable, Iterator, List, Sequence, Set, Tuple, Union
 
 from data.reading import read_image
 from data.sample import Sample
 
-__all__ = ["EXTENSIONS", "ImageFile", "ImageFolder", "find_images", "image_ids", "natural_key"]
+__all__ = [
+    "EXTENSIONS",
+    "ImageFile",
+    "ImageFolder",
+    "find_images",
+    "image_ids",
+    "is_image",
+    "natural_key",
+    "walk",
+]
 
 EXTENSIONS = ("jpg", "jpeg", "png", "bmp", "webp", "tif", "tiff", "gif")
 
@@ -105,8 +114,8 @@ def glob_root_length(text: str) -> int:
 def expand_folder(folder: Path, recursive: bool) -> Iterator[Tuple[Path, str]]:
     names: List[str] = []
     sub_folders = 0
-    for parent, folders, files in os.walk(folder, followlinks=True):
-        inside = Path(parent).relative_to(folder)
+    for parent, folders, files in walk(folder):
+        inside = parent.relative_to(folder)
         names += [(inside / file).as_posix() for file in files if is_image(file)]
         sub_folders += len(folders)
         if not recursive:
@@ -118,6 +127,23 @@ def expand_folder(folder: Path, recursive: bool) -> Iterator[Tuple[Path, str]]:
         raise FileNotFoundError(f"no images in {folder}/ (looked for {' '.join(EXTENSIONS)}{hint})")
     for name in sorted(names, key=natural_key):
         yield folder / name, name
+
+
+def walk(folder: Path) -> Iterator[Tuple[Path, List[str], List[str]]]:
+    """`os.walk` that follows links, but none that leads back to a folder that it lies in.
+
+    Yields:
+        A folder, its sub-folders by name and its files.
+    """
+    above = {os.path.realpath(folder)}
+    inside: Dict[str, Set[str]] = {str(folder): above}
+    for parent, folders, files in os.walk(folder, followlinks=True):
+        above = inside.pop(parent)
+        real = {name: os.path.realpath(os.path.join(parent, name)) for name in folders}
+        folders[:] = sorted(name for name in folders if real[name] not in above)
+        for name in folders:
+            inside[os.path.join(parent, name)] = above | {real[name]}
+        yield Path(parent), folders, files
 
 
 def missing(path: Path) -> str:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 from typing import Callable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from data.coco_layout import coco_sets, whole_file
-from data.folder import is_image
+from data.folder import is_image, walk
 from data.voc_layout import inner_folders, split_folders, tree_at, xml_names
 from data.yolo_layout import below, first_line, is_label, label_of, yolo_sets
 from data.yolo_yaml import read_yaml
@@ -177,10 +176,9 @@ def first_label(root: Path) -> Optional[Path]:
 
 def texts(root: Path) -> Iterator[Path]:
     """The text files where labels of pictures would be."""
-    for parent, folders, files in os.walk(root, followlinks=True):
-        folders.sort()
+    for parent, _, files in walk(root):
         for file in sorted(file for file in files if is_image(file))[:PROBED]:
-            label = label_of(Path(parent) / file, root)
+            label = label_of(parent / file, root)
             if label.is_file():
                 yield label
 

@@ -10,7 +10,6 @@ root/{Annotations/train,JPEGImages}                      the same
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import Dict, List, Optional
 
 from data.download import how_to_get
 from data.drawn_split import DRAWN, SPELLINGS, draw
-from data.folder import is_image, natural_key
+from data.folder import is_image, natural_key, walk
 
 __all__ = [
     "ImageIndex",
@@ -128,8 +127,8 @@ def inner_folders(folder: VocFolder) -> List[str]:
 def xml_names(folder: Path) -> List[str]:
     """XML files below a folder, as paths without extension, in natural order."""
     found = []
-    for parent, _, files in os.walk(folder, followlinks=True):
-        inside = Path(parent).relative_to(folder)
+    for parent, _, files in walk(folder):
+        inside = parent.relative_to(folder)
         found += [
             (inside / file).as_posix()[: -len(".xml")]
             for file in files
@@ -150,9 +149,8 @@ class ImageIndex:
         """Path without extension -> path."""
         self.by_stem: Dict[str, str] = {}
         """Name without folders and extension -> path."""
-        for parent, folders, files in os.walk(folder, followlinks=True):
-            folders.sort()
-            inside = Path(parent).relative_to(folder)
+        for parent, _, files in walk(folder):
+            inside = parent.relative_to(folder)
             for file in sorted(files):
                 if is_image(file):
                     name = (inside / file).as_posix()

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Dict, List, NamedTuple, Optional
 
 from data.drawn_split import DRAWN, SPELLINGS
-from data.folder import is_image, natural_key
+from data.folder import is_image, natural_key, walk
 from data.yolo_yaml import YoloYaml, read_yaml
 
 __all__ = [
@@ -158,8 +158,8 @@ def find_listed(line: str, beside: Path, base: Path) -> Optional[Path]:
 def pictures_below(folder: Path) -> List[Path]:
     """Of a folder and its sub-folders, in natural order."""
     found = []
-    for parent, _, files in os.walk(folder, followlinks=True):
-        found += [Path(parent) / file for file in files if is_image(file)]
+    for parent, _, files in walk(folder):
+        found += [parent / file for file in files if is_image(file)]
     return sorted(found, key=lambda path: natural_key(path.as_posix()))
 
 
