@@ -13,7 +13,7 @@ from PIL import Image
 
 from data.annotations import Annotations
 from data.defects import DefectReport
-from data.reading import UnreadableImageError, read_image
+from data.reading import UnreadableImageError, large_images, read_image
 
 __all__ = ["image_size", "probe_pictures"]
 
@@ -48,10 +48,10 @@ class Probe(NamedTuple):
 def read_header(path: Path) -> Header:
     """Without decoding; no size where the file is no picture."""
     try:
-        with Image.open(path) as picture:
+        with large_images(), Image.open(path) as picture:
             orientation = picture.getexif().get(EXIF_ORIENTATION, 1)
             (width, height), name = picture.size, picture.format or ""
-    except (OSError, SyntaxError, ValueError):
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         return Header((0, 0), False, "")
     size = (width, height) if orientation in EXIF_TURNED else (height, width)
     return Header(size, orientation != 1, name)

@@ -6,9 +6,10 @@ H, W pixels of the picture after EXIF rotation.
 from __future__ import annotations
 
 import struct
+import threading
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Iterator
+from typing import Iterator, List, Optional
 
 import numpy as np
 import torch
@@ -18,6 +19,11 @@ from torch import Tensor
 __all__ = ["MAX_PIXELS", "UnreadableImageError", "large_images", "read_image", "to_rgb"]
 
 MAX_PIXELS = 500_000_000  # 1.5 GB as RGB; a panorama of 12 000 x 9 000 has 108 million
+
+
+changing = threading.Lock()
+opened: List[None] = []  # one for each `large_images` under way
+before: List[Optional[int]] = []  # Pillow's own limit, while any is
 
 
 class UnreadableImageError(ValueError):
@@ -35,7 +41,7 @@ def read_image(path: Path) -> Tensor:
             values.
     """
     try:
-        with Image.open(path) as file:
+        with large_images(), Image.open(path) as file:
             file.load()
             picture = to_rgb(ImageOps.exif_transpose(file))
     except UnidentifiedImageError:
@@ -82,11 +88,17 @@ def to_rgb(picture: Image.Image) -> Image.Image:
 @contextmanager
 def large_images() -> Iterator[None]:
     """Let Pillow read pictures of up to `MAX_PIXELS` without a warning, in the whole process, while
-    this is open.
+    this is open somewhere.
     """
-    before = Image.MAX_IMAGE_PIXELS
-    Image.MAX_IMAGE_PIXELS = MAX_PIXELS
+    with changing:
+        if not before:
+            before.append(Image.MAX_IMAGE_PIXELS)
+            Image.MAX_IMAGE_PIXELS = MAX_PIXELS
+        opened.append(None)
     try:
         yield
     finally:
-        Image.MAX_IMAGE_PIXELS = before
+        with changing:
+            opened.pop()
+            if not opened:
+                Image.MAX_IMAGE_PIXELS = before.pop()
