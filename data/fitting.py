@@ -119,8 +119,8 @@ def put(
         key: goes into the result.
 
     Returns:
-        Boxes are clipped to the canvas. One that a cut narrows to less than a pixel is left out and
-        counted in `Placement.cut`.
+        Boxes are clipped to the canvas. One that a cut narrows to less than a pixel, or of which
+        nothing is left, is left out and counted in `Placement.cut`.
     """
     image = sample.image
     if target.size != sample.original_size:
@@ -169,7 +169,8 @@ def place_boxes(
         target, offset, flip: see `put`.
 
     Returns:
-        (G, 4) float32, clipped to the canvas; (G,) bool, False for those that a cut took away.
+        (G, 4) float32, clipped to the canvas; (G,) bool, False for those that a cut took away, or
+        float32: in it a box of a thousandth of a pixel may end where it begins.
     """
     x1, y1, x2, y2 = boxes.unbind(-1)
     if flip:
@@ -180,5 +181,5 @@ def place_boxes(
     limit = torch.tensor([size[1], size[0], size[1], size[0]], dtype=torch.float32)
     clipped = torch.minimum(placed.clamp(min=0), limit)
     sides, before = clipped[:, 2:] - clipped[:, :2], placed[:, 2:] - placed[:, :2]
-    gone = (sides < before) & (sides < MIN_SIDE)  # (G, 2)
+    gone = ((sides < before) & (sides < MIN_SIDE)) | (sides <= 0)  # (G, 2)
     return clipped, ~gone.any(dim=1)

@@ -76,9 +76,11 @@ def make_mosaic(
         offset = offset_in(quadrant.size, view, at_end=(left == 0, top == 0))
         part = put(view.sample, quadrant, view.target, offset=offset, flip=view.flip)
         canvas[:, top:bottom, left:right] = part.image
-        boxes.append(part.boxes + torch.tensor([left, top, left, top], dtype=torch.float32))
-        labels.append(part.labels)
-        cut += part.placement.cut
+        moved = part.boxes + torch.tensor([left, top, left, top], dtype=torch.float32)
+        whole = (moved[:, 2:] > moved[:, :2]).all(dim=1)  # see `place_boxes`
+        boxes.append(moved[whole])
+        labels.append(part.labels[whole])
+        cut += part.placement.cut + int((~whole).sum())
     names = " + ".join(sample.name for sample in samples)
     return Placed(
         canvas,
