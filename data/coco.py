@@ -13,6 +13,7 @@ from data.coco_pictures import find_pictures
 from data.defects import (
     DefectReport,
     keep_box,
+    note_aliases,
     note_classes,
     note_same_names,
     note_shared,
@@ -79,6 +80,7 @@ def read_coco(
     parts = {split: [reader.part(name) for name in sets] for split, sets in splits.items()}
     table = one_table([part for sets in parts.values() for part in sets])
     note_same_names(table, report)
+    note_aliases(aliases or {}, table.values(), report)
     categories = {number: (aliases or {}).get(name, name) for number, name in table.items()}
     ids = {name: number for number, name in sorted(categories.items(), reverse=True)}
     own = list(dict.fromkeys(categories[number] for number in sorted(categories)))

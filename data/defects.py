@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ __all__ = [
     "DefectReport",
     "Kind",
     "keep_box",
+    "note_aliases",
     "note_classes",
     "note_same_names",
     "note_shared",
@@ -190,6 +191,15 @@ def note_classes(names: Sequence[str], trained: Set[str], split: str, report: De
     for name in names:
         if name not in trained:
             report.add("not_trained", name, f"split {split}")
+
+
+def note_aliases(aliases: Mapping[str, str], names: Iterable[str], report: DefectReport) -> None:
+    """Note names to be taken for others that the data does not have."""
+    absent = sorted(set(aliases) - set(names))
+    if absent:
+        report.notes.append(
+            f"data.classes_alias renames {', '.join(absent)}: no such class was read"
+        )
 
 
 def note_same_names(names: Mapping[int, str], report: DefectReport) -> None:

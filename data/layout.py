@@ -147,7 +147,7 @@ def is_annotation(path: Path) -> bool:
     if not path.is_file():
         return False
     with path.open("rb") as file:
-        return b"<annotation" in file.read(HEAD)
+        return b"<annotation" in file.read(HEAD).replace(b"\0", b"")  # UTF-16, in effect
 
 
 def coco(root: Path) -> Optional[Evidence]:

@@ -14,7 +14,14 @@ from pathlib import Path
 from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
 from data.annotations import Annotations, BoxList, pack
-from data.defects import DefectReport, keep_box, note_classes, note_shared, note_shares
+from data.defects import (
+    DefectReport,
+    keep_box,
+    note_aliases,
+    note_classes,
+    note_shared,
+    note_shares,
+)
 from data.drawn_split import how_drawn
 from data.probing import image_size
 from data.voc_layout import (
@@ -90,6 +97,7 @@ def read_voc(
         for split, listed in pages.items()
     }
     names = list(classes) if classes is not None else sorted(set().union(*found.values()))
+    note_aliases(aliases or {}, reader.names, report)
     first = next(iter(splits))
     note_classes(names, found[first], first, report)
     labels = {name: label for label, name in enumerate(names)}
@@ -132,6 +140,8 @@ class VocReader:
         self.read: Dict[Path, Dict[str, Optional[Page]]] = {}
         """By tree and name; None where there is no picture or no XML."""
         self.zero_based: Set[Path] = set()
+        self.names: Set[str] = set()
+        """Of classes, as written."""
 
     def members(self, name: str) -> Members:
         """Read what a set needs: the files of its list, or the whole tree where it has none."""
@@ -188,6 +198,7 @@ class VocReader:
         return missing
 
     def renamed(self, sheet: Sheet) -> Sheet:
+        self.names.update(thing.name for thing in sheet.things)
         things = [
             replace(thing, name=self.aliases.get(thing.name, thing.name)) for thing in sheet.things
         ]

@@ -67,7 +67,7 @@ def read_sheet(path: Path, where: str, report: DefectReport) -> Optional[Sheet]:
     content = path.read_bytes()
     try:
         top = ElementTree.fromstring(content)
-    except ElementTree.ParseError as error:
+    except (ElementTree.ParseError, ValueError, LookupError) as error:  # the last two: encodings
         report.add("bad_file", where, str(error))
         return None
     lines = [content.count(b"\n", 0, match.start()) + 1 for match in OBJECT.finditer(content)]

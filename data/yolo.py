@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Set
 
 from data.annotations import Annotations, BoxList, pack
-from data.defects import DefectReport, note_classes, note_same_names, note_shared
+from data.defects import DefectReport, note_aliases, note_classes, note_same_names, note_shared
 from data.drawn_split import draw, how_drawn
 from data.folder import image_ids
 from data.probing import image_size
@@ -64,6 +64,7 @@ def read_yolo(
     }
     known = reader.names(classes)
     note_same_names(known, report)
+    note_aliases(aliases or {}, known.values(), report)
     table = {number: (aliases or {}).get(name, name) for number, name in known.items()}
     own = list(dict.fromkeys(table[number] for number in sorted(table)))
     names = list(classes) if classes is not None else own
