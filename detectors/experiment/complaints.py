@@ -37,6 +37,8 @@ def nearest_key(key: str, known: Sequence[str], nicknames: Mapping[str, str]) ->
     for it, or a similar name, sooner in the section that was named.
     """
     section, _, last = key.rpartition(".")
+    if not section and last in nicknames:
+        return nicknames[last]
     same = [one for one in known if one.rpartition(".")[2] == last]
     if same:
         return difflib.get_close_matches(key, same, n=1, cutoff=0.0)[0]

@@ -23,6 +23,8 @@ NICKNAMES: Mapping[str, str] = {
     "checkpoint_every": "checkpoint.every_steps",
     "clip": "optim.max_grad_norm",
     "data_dir": "data.root",
+    "data_path": "data.root",
+    "dataset": "data.root",
     "epochs": "trainer.max_steps",
     "eval_every": "evaluate.every_steps",
     "gradient_clip_val": "optim.max_grad_norm",
@@ -33,9 +35,12 @@ NICKNAMES: Mapping[str, str] = {
     "max_iter": "trainer.max_steps",
     "num_workers": "data.workers",
     "optimizer": "optim.name",
+    "num_classes": "data.classes",
     "output_dir": "run.root",
+    "path": "data.root",
     "pretrained": "model.weights",
     "replicas": "replication_factor",
+    "root": "data.root",
     "schedule": "optim.schedule",
     "stages": "pipeline.splits",
     "wd": "optim.weight_decay",
@@ -141,7 +146,10 @@ RULES: Dict[str, Limit] = {
     "run.log_every_steps": whole(1),
     "run.loggers": some_of("tensorboard", "wandb"),
     "data.train": NAMES,
-    "data.classes": NAMES,
+    "data.classes": Limit(
+        "a list of at least one name, each once, or null",
+        lambda value: bool(value) and len(set(value)) == len(value),
+    ),
     "data.labels": one_of("order", "ids"),
     "data.difficult": one_of("use", "ignore", "leave_out"),
     "data.max_boxes": whole(1),
@@ -274,6 +282,7 @@ def check_recipe(recipe: Recipe) -> None:
             raise ValueError(wrong_value(key, value, kinds[key], LIMITS[key]))
     check_family(recipe)
     check_weights(recipe)
+    check_compose(recipe)
     check_metric(recipe)
     check_patience(recipe)
     check_pipeline(recipe)
@@ -294,6 +303,15 @@ def check_weights(recipe: Recipe) -> None:
         raise ValueError(
             f"the recipe has weights: {recipe.weights}, which is for task=evaluate;"
             f" to start training from it: model.weights={recipe.weights}"
+        )
+
+
+def check_compose(recipe: Recipe) -> None:
+    augment = recipe.augment
+    if augment.compose and augment.library != "albumentations":
+        raise ValueError(
+            f"augment.compose={augment.compose} is run by augment=albumentations alone, and"
+            f" augment.library is {augment.library}: say both, or neither"
         )
 
 

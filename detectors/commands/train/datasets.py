@@ -61,6 +61,12 @@ class Datasets:
         """
         if not self.settings.skip_bad:
             self.require_whole(named)
+        lone = len(self.report.of_kind("missing_image"))
+        if lone and not len(self.train) and not (self.val is not None and len(self.val)):
+            raise ValueError(
+                f"none of the {lone} annotations at {self.settings.root} has its image there, first"
+                f" {self.report.of_kind('missing_image')[0]}: data.root=DIR must hold both"
+            )
         if not self.class_names:
             raise ValueError(
                 f"no object in the annotations at {self.settings.root}: there is no class"

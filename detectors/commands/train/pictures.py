@@ -70,7 +70,14 @@ def first_change(recipe: Recipe) -> Optional[Callable[[Sample, int], Sample]]:
             f"augment=albumentations needs augment.compose={'|'.join(POLICIES)}, or"
             " augment.compose=FILE, what A.save(pipeline, FILE) wrote"
         )
-    return POLICIES[name]() if name in POLICIES else load_pipeline(Path(name))
+    if name in POLICIES:
+        return POLICIES[name]()
+    if not Path(name).is_file():
+        raise FileNotFoundError(
+            f"augment.compose {name}: no such file (A.save writes one), and none of"
+            f" {', '.join(POLICIES)}"
+        )
+    return load_pipeline(Path(name))
 
 
 def detection_data(

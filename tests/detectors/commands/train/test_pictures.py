@@ -54,8 +54,15 @@ def test_no_pipeline_without_its_name() -> None:
     assert first_change(recipe([])) is None
     with pytest.raises(ValueError, match=r"augment.compose=autoaugment\|gridmask, or .*FILE"):
         first_change(recipe(["augment=albumentations"]))
-    with pytest.raises(FileNotFoundError, match="compose gridmaks: no such file"):
+    with pytest.raises(
+        FileNotFoundError, match=r"compose gridmaks: no such file .* and none of .*gridmask"
+    ):
         first_change(recipe(["augment=albumentations", "augment.compose=gridmaks"]))
+
+
+def test_a_pipeline_that_nothing_would_run_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"augment.compose=gridmask is run by augment=albument"):
+        recipe(["augment.compose=gridmask"])
 
 
 @needs_library
