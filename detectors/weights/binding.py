@@ -1,5 +1,5 @@
-"""What goes with weights and no tensor tells: normalisation, padding, anchors, class names; and the
-report that says so.
+"""What goes with weights and no tensor tells: normalisation, padding, anchors, names and ids of the
+classes; and the report that says so.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from typing import Dict, List, Mapping, Optional, Tuple
 from torch import Tensor
 
 from detectors.models.efficientdet.config import AnchorAspects, EfficientDetConfig
+from detectors.weights.category_ids import CategoryIds, coco_ids
 from detectors.weights.checkpoint import ClassNames
 from detectors.weights.coco_names import COCO_90
 from detectors.weights.family import Config
@@ -58,6 +59,13 @@ def class_names(source: Source, num_classes: int) -> ClassNames:
         return DETECTRON2.get(num_classes)
     foreign = source.origin in ("effdet", "automl")
     return COCO_90 if foreign and num_classes == len(COCO_90) else None
+
+
+def category_ids(source: Source, num_classes: int) -> CategoryIds:
+    """The record's ids; COCO's where a foreign file has its classes."""
+    if source.record is not None:
+        return source.record.category_ids
+    return coco_ids(class_names(source, num_classes))
 
 
 def preprocess(

@@ -2,7 +2,7 @@
 
 `.pt` is `{"detectors": record, "state_dict": tensors}`, and so is a checkpoint of Lightning, among
 other keys; `.safetensors` has the record as JSON in its metadata. The record is plain types only:
-version, family, model, config, classes, preprocess, and what its maker adds.
+version, family, model, config, classes, category_ids, preprocess, and what its maker adds.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from typing import (
 )
 
 from detectors.models.efficientdet.config import EfficientDetConfig
+from detectors.weights.category_ids import CategoryIds, checked_ids, read_ids
 from detectors.weights.effdet import to_effdet
 from detectors.weights.family import FAMILIES, Config, Detector, family_of
 from detectors.weights.preprocess import Preprocess, from_record, from_statistics
@@ -33,7 +34,7 @@ __all__ = ["ClassNames", "Record", "find", "make_record", "read_record", "save"]
 
 VERSION = 1
 RUN_FILES = ("best.ckpt", "last.ckpt", "best.pt", "last.pt")  # in a run folder, best first
-OWN_KEYS = ("version", "family", "model", "config", "classes", "preprocess")
+OWN_KEYS = ("version", "family", "model", "config", "classes", "category_ids", "preprocess")
 
 ClassNames = Optional[Tuple[Optional[str], ...]]
 T = TypeVar("T")
@@ -51,6 +52,8 @@ class Record:
     """Names by label."""
     preprocess: Preprocess
     """Of the images it was trained on."""
+    category_ids: CategoryIds = None
+    """Of each label in its data's annotations; None where nothing says them."""
     extra: Dict[str, Any] = field(default_factory=dict)
     """What its maker added: a recipe, a fingerprint of the data."""
 
@@ -61,6 +64,7 @@ def make_record(
     extra: Optional[Mapping[str, Any]] = None,
     *,
     preprocess: Optional[Preprocess] = None,
+    category_ids: Optional[Sequence[Optional[int]]] = None,
 ) -> Dict[str, Any]:
     """What a checkpoint has under "detectors", so that `detectors.load` makes a model of it.
 
@@ -69,9 +73,12 @@ def make_record(
         class_names: by label; `model.config.num_classes` of them.
         extra: more to keep, by name: numbers, texts, lists and dicts of them.
         preprocess: of the images; by default what the model's mean and std mean.
+        category_ids: by label, as the data's annotations have them; None for an output without a
+            class. Without them, label + 1 stands for them where COCO's results are written.
 
     Raises:
-        ValueError: a wrong number of names, another normalisation, a key of ours in `extra`.
+        ValueError: a wrong number of names, ids that `checked_ids` refuses, another normalisation,
+            a key of ours in `extra`.
     """
     config = model.config
     if class_names is not None and len(class_names) != config.num_classes:
@@ -84,6 +91,7 @@ def make_record(
             f"preprocess {preprocess.name} has mean {preprocess.mean}, std {preprocess.std}; the"
             f" model normalises with {config.mean}, {config.std}: configure() it first"
         )
+    ids = checked_ids(category_ids, class_names, config.num_classes)
     taken = [key for key in extra or () if key in OWN_KEYS]
     if taken:
         raise ValueError(f"extra must not have the record's own keys, got {taken}")
@@ -93,6 +101,7 @@ def make_record(
         "model": config.name,
         "config": _plain(asdict(config)),
         "classes": None if class_names is None else list(class_names),
+        "category_ids": None if ids is None else list(ids),
         "preprocess": preprocess.to_record(),
         **(extra or {}),
     }
@@ -103,6 +112,7 @@ def save(
     path: Union[str, Path],
     *,
     classes: Optional[Sequence[Optional[str]]] = None,
+    category_ids: Optional[Sequence[Optional[int]]] = None,
     preprocess: Optional[Preprocess] = None,
     extra: Optional[Mapping[str, Any]] = None,
     layout: str = "detectors",
@@ -113,6 +123,7 @@ def save(
         model: with its batch norms, not folded.
         path: `.pt`, `.pth` or `.ckpt` for torch's format, `.safetensors` for that one.
         classes: names by label; `model.config.num_classes` of them.
+        category_ids: by label, as `make_record` takes them.
         preprocess: of the images; by default what the model's mean and std mean.
         extra: more to keep in the record, as `make_record` takes it.
         layout: "detectors", or "effdet" for a bare state dict that effdet's models load.
@@ -121,14 +132,14 @@ def save(
         The path.
 
     Raises:
-        ValueError: a folded model, a wrong number of names, an unknown suffix or layout.
+        ValueError: a folded model, a wrong number of names or ids, an unknown suffix or layout.
     """
     path = Path(path)
     config = model.config
     state = {name: value.detach().cpu() for name, value in model.network.state_dict().items()}
     if FAMILIES[family_of(config)].norm not in state:
         raise ValueError(f"{config.name} is folded: save it before fold_batch_norm")
-    record = make_record(model, classes, extra, preprocess=preprocess)
+    record = make_record(model, classes, extra, preprocess=preprocess, category_ids=category_ids)
     if path.suffix not in (".pt", ".pth", ".ckpt", ".safetensors"):
         raise ValueError(
             f"checkpoint must end in .pt, .pth, .ckpt or .safetensors, got {path.name}"
@@ -180,11 +191,13 @@ def read_record(value: object, path: Path) -> Record:
         family, classes = record.get("family", "efficientdet"), record["classes"]
         if family not in FAMILIES:
             raise ValueError(f"it is of the family '{family}', known are {list(FAMILIES)}")
+        config = _restore(FAMILIES[family].config, record["config"], "config")
         return Record(
             family,
-            _restore(FAMILIES[family].config, record["config"], "config"),
+            config,
             None if classes is None else tuple(classes),
             from_record(record["preprocess"]),
+            read_ids(record.get("category_ids"), classes, config.num_classes),
             {key: value for key, value in record.items() if key not in OWN_KEYS},
         )
     except (KeyError, TypeError, ValueError) as error:

@@ -16,6 +16,7 @@ from torch import Tensor
 from detectors.models.efficientdet.config import EfficientDetConfig
 from detectors.models.efficientdet.inference import EfficientDet
 from detectors.weights import binding, fit
+from detectors.weights.category_ids import CategoryIds
 from detectors.weights.checkpoint import ClassNames
 from detectors.weights.class_head import HEADS, fit_head
 from detectors.weights.class_rows import count_classes
@@ -106,7 +107,7 @@ def load(path: Union[str, Path], *, nms: str = "device", ema: bool = True) -> De
 def load_checkpoint(
     path: Union[str, Path], *, nms: str = "device", ema: bool = True
 ) -> Tuple[Detector, LoadReport]:
-    """`load`, and the report: class names, padding, what the training added."""
+    """`load`, and the report: names and ids of the classes, padding, what the training added."""
     source = open_source(Path(path), ema)
     if source.record is None:
         _require_detector(source)
@@ -141,16 +142,19 @@ def _fill(
     fit.require_head(source, own, config, head)
     converted = _convert(source, own, config, head)
     names: ClassNames = None
+    ids: CategoryIds = None
     taken, words = dict(converted.state), ""
     if source.origin not in CLASSIFIERS:
         count = count_classes(taken, config, FAMILIES[source.family])
         names = binding.class_names(source, count)
         taken, words = fit_head(own, taken, (count, names), classes, head, config)
         names = names if head is None else None
+        ids = binding.category_ids(source, count) if head is None else None
     fit.require_finite(taken, source.path)
 
     report = binding.make_report(source, converted, taken, own, config, preprocess)
-    report = replace(report, class_names=_tuple(classes) or names, head=words)
+    names = _tuple(classes) or names
+    report = replace(report, class_names=names, category_ids=ids, head=words)
     model.network.load_state_dict({**own, **taken})
     pre = report.preprocess
     if isinstance(model, EfficientDet):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Dict, Optional, Tuple
 
 from detectors.models.efficientdet.config import AnchorAspects
+from detectors.weights.category_ids import CategoryIds
 from detectors.weights.preprocess import Preprocess
 
 
@@ -44,6 +45,10 @@ class LoadReport:
     """What the file could not tell and was assumed."""
     head: str = ""
     """What became of a new head, in words."""
+    category_ids: CategoryIds = None
+    """Of each label in the annotations of the weights' data, None for an unused label; None if the
+    file does not tell, or the head is new.
+    """
     extra: Dict[str, Any] = field(default_factory=dict)
     """What the maker of one of our checkpoints added to its record."""
 

@@ -66,6 +66,7 @@ def test_a_run_leaves_a_folder_that_says_everything(
     checkpoint = saved(folder / "last.ckpt")
     assert checkpoint["step"] == 3
     assert checkpoint["detectors"]["classes"] == ["circle", "square", "triangle"]
+    assert checkpoint["detectors"]["category_ids"] == [1, 2, 3]
     model = detectors.load(folder / "best.ckpt")
     assert model.config.image_size == (64, 64)
     words = [str(folder / "best.ckpt"), "--generated", "2", "--out", "out", "--score", "0"]

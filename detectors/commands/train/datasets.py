@@ -35,7 +35,7 @@ class Datasets:
     class_names: Tuple[Optional[str], ...]
     """By the model's label; None for an output that no class has (`data.labels`)."""
     category_ids: Tuple[int, ...]
-    """Of each class of the annotations, for COCO results."""
+    """Of each class of the annotations, for COCO results; a format without ids has label + 1."""
     report: DefectReport
     """What is wrong."""
     fingerprint: str
@@ -46,6 +46,14 @@ class Datasets:
     """Pictures that cannot be read, with the reason; left out of `train` and `val`."""
     settings: DataSettings
     """What was asked for."""
+
+    @property
+    def ids_by_label(self) -> Tuple[Optional[int], ...]:
+        """Category ids as `class_names` are: by the model's label, None for an output that no class
+        has.
+        """
+        ids = dict(zip(self.train.annotations.class_names, self.category_ids))
+        return tuple(None if name is None else ids[name] for name in self.class_names)
 
     def require_sound(self, *, named: bool = False) -> None:
         """Refuse what cannot be trained on; with `data.skip_bad`, only that of which nothing is

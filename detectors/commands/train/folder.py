@@ -52,15 +52,20 @@ def record_of(plan: Plan) -> Dict[str, Any]:
     extra = {
         "recipe": recipe_yaml(stored(plan.recipe)),
         "fingerprint": plan.datasets.fingerprint,
-        "category_ids": list(plan.datasets.category_ids),
         "image": {  # infer.py shows pictures to the model as the training did
             "fit": plan.recipe.image.fit,
             "short_edges": list(plan.recipe.image.short_edges),
             "long_edge": plan.recipe.image.long_edge,
         },
     }
-    names = plan.datasets.class_names
-    return make_record(plan.model, names, extra, preprocess=plan.preprocess)
+    data = plan.datasets
+    return make_record(
+        plan.model,
+        data.class_names,
+        extra,
+        preprocess=plan.preprocess,
+        category_ids=data.ids_by_label,
+    )
 
 
 def write_text(path: Path, text: str) -> None:

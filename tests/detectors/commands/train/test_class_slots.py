@@ -49,6 +49,8 @@ def test_training_samples_have_the_labels_of_slots(shared_data: Path) -> None:
     assert slots.val is not None
     assert len(slots.val.annotations.class_names) == 80  # who judges knows no holes
     assert slots.category_ids == plain.category_ids
+    assert slots.ids_by_label == tuple(name and label + 1 for label, name in enumerate(COCO_90))
+    assert plain.ids_by_label == plain.category_ids
     assert (slots.lines, slots.fingerprint) == (plain.lines, plain.fingerprint)  # the same data
     crowds = 0
     for index in range(len(slots.train)):
@@ -57,3 +59,12 @@ def test_training_samples_have_the_labels_of_slots(shared_data: Path) -> None:
         assert ours == wanted
         crowds += wanted.count(-1)
     assert crowds == 4
+
+
+def test_slots_have_their_own_ids_in_whatever_order_the_classes_are(shared_data: Path) -> None:
+    recipe = coco(shared_data, "ids")
+    recipe.data.classes = ["dog", "person"]
+    ids = open_datasets(recipe).ids_by_label
+    assert {label: number for label, number in enumerate(ids) if number} == {0: 1, 17: 18}
+    recipe.data.labels = "order"
+    assert open_datasets(recipe).ids_by_label == (18, 1)
