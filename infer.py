@@ -55,7 +55,7 @@ def run(args: Arguments, processes: Processes) -> int:
         settings = run_settings(args, model.config.name, share)
         precision = precision_of(args, settings, device)
         detector = prepare_detector(model, report, args, precision, graph_threshold(args, device))
-        wanted = wanted_labels(detector.class_names, args.classes)
+        wanted = wanted_labels(detector.classes, args.classes)
         say(detector.headline(device, processes.size))
 
         if args.batch == "auto":
@@ -100,15 +100,13 @@ def detect(
     writable = args.overwrite or args.resume
     folder = processes.from_first(lambda: run_folder(args.out, detector.name, writable=writable))
     resumed = args.resume and processes.first
-    earlier = earlier_images(folder, header, detector.class_names) if resumed else []
+    earlier = earlier_images(folder, header, detector.classes) if resumed else []
     done = processes.from_first(lambda: {image.file for image in earlier})
     todo = [index for index, name in enumerate(names) if name not in done]
     mine = share(todo, runner.images_per_call, processes) * (args.repeat or 1)
     timings = Timings()
-    drawings = Drawings(folder, args, detector.class_names)
-    collector = Collector(
-        folder, args, detector.class_names, header, names, todo, processes.interrupts
-    )
+    drawings = Drawings(folder, args, detector.classes)
+    collector = Collector(folder, args, detector.classes, header, names, todo, processes.interrupts)
 
     with collector.opened(earlier, first=processes.first), processes.interrupts.deferred():
         read = batches(mine, prepare_one, runner.images_per_call)

@@ -16,6 +16,7 @@ from typing import Any, Dict, List, Sequence
 
 from data.annotations import Annotations
 from data.evaluation.found import Found
+from data.formats.coco import categories, result
 from data.formats.stream import open_part, publish
 from data.formats.voc import class_file, line
 
@@ -62,10 +63,7 @@ def write_coco(
     write_json(folder / name, coco_results(annotations, found, category_ids))
     about: Dict[str, Any] = {
         "info": {},
-        "categories": [
-            {"id": number, "name": name}
-            for number, name in zip(category_ids, annotations.class_names)
-        ],
+        "categories": categories(category_ids, annotations.class_names),
         "annotations": [],
     }
     images = [
@@ -84,13 +82,8 @@ def coco_results(
     """COCO's results; boxes to 0.001 pixels."""
     columns = (found.images, found.labels, found.scores, found.boxes)
     return [
-        {
-            "image_id": int(annotations.image_ids[image]),
-            "category_id": int(category_ids[label]),
-            "bbox": [round(value, 3) for value in (x1, y1, x2 - x1, y2 - y1)],
-            "score": score,
-        }
-        for image, label, score, (x1, y1, x2, y2) in zip(*(part.tolist() for part in columns))
+        result(int(annotations.image_ids[image]), int(category_ids[label]), score, box)
+        for image, label, score, box in zip(*(part.tolist() for part in columns))
     ]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Optional, Protocol, Sequence, Tuple
+from typing import Dict, FrozenSet, Optional, Protocol, Sequence, Tuple, TypeVar
 
 __all__ = ["Box", "Classes", "ImageDetections", "Writer"]
 
@@ -32,18 +32,36 @@ class ImageDetections:
 
 
 class Classes:
-    """The classes of a model: names by label, and the ids that COCO files use for them (label + 1).
+    """The classes of a model: names by label, and the ids that COCO files use for them.
+
+    An id is what the annotations of the model's data have where that is known, else label + 1. A
+    slot of the head that belongs to no class (COCO has ten) is called `unused <label + 1>`, and has
+    that id, or where a class has it one beyond all others: no two labels share an id.
 
     Args:
-        names: one per label; None for a slot of the head that belongs to no class (COCO has ten).
+        names: one per label; None for a slot without a class.
+        ids: one per label, None for a slot without a class; or None: nothing says them.
+
+    Raises:
+        ValueError: two labels with one name or one id, or other numbers of them.
     """
 
-    def __init__(self, names: Sequence[Optional[str]]) -> None:
+    def __init__(
+        self, names: Sequence[Optional[str]], ids: Optional[Sequence[Optional[int]]] = None
+    ) -> None:
+        if ids is not None and len(ids) != len(names):
+            raise ValueError(f"there are {len(names)} class names, but {len(ids)} ids")
         self.names = tuple(name or f"unused {label + 1}" for label, name in enumerate(names))
-        self.labels = {name: label for label, name in enumerate(self.names)}
-        if len(self.labels) != len(self.names):
-            doubled = sorted({name for name in self.names if self.names.count(name) > 1})
-            raise ValueError(f"class names must differ, but {doubled} occur more than once")
+        self.labels = distinct(self.names, "names")
+        self.unused: FrozenSet[int] = frozenset(
+            label for label, name in enumerate(names) if name is None
+        )
+        """Slots without a class."""
+        self.ids = with_unused([None] * len(names) if ids is None else ids)
+        self.of_data = ids is not None
+        """Whether the ids are those of the model's data."""
+        self.label_of = distinct(self.ids, "ids")
+        """Label by id."""
 
     def __len__(self) -> int:
         return len(self.names)
@@ -57,6 +75,26 @@ class Classes:
         if name not in self.labels:
             raise ValueError(f"{source}: no class '{name}' among {len(self)} names")
         return self.labels[name]
+
+
+Key = TypeVar("Key", str, int)
+
+
+def distinct(keys: Sequence[Key], what: str) -> Dict[Key, int]:
+    """Label by name or id; what labels share is refused."""
+    labels = {key: label for label, key in enumerate(keys)}
+    if len(labels) != len(keys):
+        doubled = sorted({key for key in keys if keys.count(key) > 1})
+        raise ValueError(f"class {what} must differ, but {doubled} occur more than once")
+    return labels
+
+
+def with_unused(ids: Sequence[Optional[int]]) -> Tuple[int, ...]:
+    """Ids with one for each label that has none."""
+    known = {number for number in ids if number is not None}
+    beyond = max([len(ids), *known])
+    own = (label + 1 if label + 1 not in known else beyond + label + 1 for label in range(len(ids)))
+    return tuple(new if number is None else number for number, new in zip(ids, own))
 
 
 class Writer(Protocol):

@@ -1,6 +1,6 @@
 """Readable JSON: one object per picture, after a header that says how they came.
 
-{"model": ..., "classes": [...],
+{"model": ..., "classes": [...], "category_ids": [...],
  "images": [{"file": ..., "width": ..., "height": ..., "image_id": ..., "detections": [
    {"label": "dog", "score": 0.93, "box": {"xmin": ..., "ymin": ..., "xmax": ..., "ymax": ...}}]}],
  "unreadable": [{"file": ..., "reason": ...}], "complete": true}
@@ -15,7 +15,7 @@ from typing import Any, Dict, List, Mapping, Sequence, Tuple
 from data.formats.detections import Classes, ImageDetections
 from data.formats.stream import JsonList
 
-__all__ = ["FILE", "Writer", "read", "read_header"]
+__all__ = ["FILE", "Writer", "about", "read", "read_header"]
 
 FILE = "detections.json"
 
@@ -33,7 +33,7 @@ class Writer:
         self.classes = classes
         lines = [
             f"{json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}"
-            for key, value in {**header, "classes": classes.names}.items()
+            for key, value in {**header, **about(classes)}.items()
         ]
         head = "{\n " + ",\n ".join([*lines, '"images": ['])
         self.images = JsonList(folder / FILE, head, tail([], complete=False))
@@ -52,6 +52,11 @@ class Writer:
 
     def close(self, unreadable: Sequence[Tuple[str, str]] = (), *, complete: bool = True) -> None:
         self.images.close(tail(unreadable, complete=complete))
+
+
+def about(classes: Classes) -> Dict[str, Any]:
+    """What the header says of the classes, by label."""
+    return {"classes": list(classes.names), "category_ids": list(classes.ids)}
 
 
 CORNERS = ("xmin", "ymin", "xmax", "ymax")

@@ -121,6 +121,40 @@ def test_coco_has_ids_from_one_and_boxes_with_width_and_height(tmp_path: Path) -
     ]
 
 
+def test_coco_has_the_ids_of_the_data_where_they_are_known(tmp_path: Path) -> None:
+    # Labels 0 and 2 are classes, 1 and 3 are slots without one. Label + 1 is 2 for the first slot,
+    # which dog has: it comes 2 after the largest id; 4 is free.
+    classes = Classes(["dog", None, "cat", None], [2, None, 7, None])
+    assert classes.ids == (2, 9, 7, 4)
+    box: Box = (10.0, 20.0, 30.0, 50.0)
+    images = [ImageDetections("a.jpg", 1, 100, 50, (2, 0, 1), (0.9, 0.8, 0.7), (box,) * 3)]
+    write(tmp_path, "coco", classes, images)
+    results = json.loads((tmp_path / "coco.json").read_text())
+    assert [one["category_id"] for one in results] == [7, 2, 9]
+    about = json.loads((tmp_path / "coco_images.json").read_text())
+    assert about["info"] == {"category_ids": "of the data"}
+    assert {one["id"]: one["name"] for one in about["categories"]} == {
+        2: "dog",
+        9: "unused 2",
+        7: "cat",
+        4: "unused 4",
+    }
+    assert FORMATS["coco"].read(tmp_path, classes) == images
+
+
+def test_coco_says_that_ids_are_counted_where_nothing_tells_them(tmp_path: Path) -> None:
+    write(tmp_path, "coco", Classes(["dog", None]), [])
+    about = json.loads((tmp_path / "coco_images.json").read_text())
+    assert about["info"] == {"category_ids": "label + 1"}
+    assert [one["id"] for one in about["categories"]] == [1, 2]
+
+
+def test_plain_json_has_the_ids_beside_the_names(tmp_path: Path) -> None:
+    write(tmp_path, "json", Classes(["dog", "cat"], [18, 17]), [])
+    content = json.loads((tmp_path / "detections.json").read_text(encoding="utf-8"))
+    assert (content["classes"], content["category_ids"]) == (["dog", "cat"], [18, 17])
+
+
 def test_coco_loads_in_pycocotools(
     tmp_path: Path, classes: Classes, detections: Detections, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -183,6 +217,13 @@ def test_unused_slots_get_names_by_their_id() -> None:
 def test_two_classes_of_one_name_are_refused() -> None:
     with pytest.raises(ValueError, match="'dog'"):
         Classes(["dog", "cat", "dog"])
+
+
+def test_ids_that_do_not_tell_classes_apart_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"class ids must differ, but \[3\]"):
+        Classes(["dog", "cat"], [3, 3])
+    with pytest.raises(ValueError, match="2 class names, but 1 ids"):
+        Classes(["dog", "cat"], [3])
 
 
 def test_an_unknown_class_in_a_file_is_refused(tmp_path: Path) -> None:

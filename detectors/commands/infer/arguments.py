@@ -212,7 +212,8 @@ def build_parser() -> Parser:
         metavar="A,B",
         type=formats,
         default=["json"],
-        help=f"{','.join(FORMAT_NAMES)} (json)",
+        help=f"{','.join(FORMAT_NAMES)} (json); coco's category_id is the weights' data's own where"
+        " they say it, else label + 1",
     )
     group("--no-images", dest="images", action="store_false", help="draw nothing")
     group("--quiet", action="store_true", help="errors and the last line only")

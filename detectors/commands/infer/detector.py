@@ -11,6 +11,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 import torch
 
 from data.fitting import Fit
+from data.formats import Classes
 from detectors.commands.infer.arguments import Arguments
 from detectors.commands.infer.model import SEED
 from detectors.folding import fold_batch_norm
@@ -19,6 +20,7 @@ from detectors.models.faster_rcnn import cost as faster_rcnn_cost
 from detectors.models.faster_rcnn.inference import FasterRCNN
 from detectors.postprocess import PostprocessConfig
 from detectors.weights import LoadReport
+from detectors.weights.category_ids import coco_ids
 from detectors.weights.coco_names import COCO_90
 from detectors.weights.family import Detector as Model
 from detectors.weights.preprocess import from_statistics
@@ -37,8 +39,8 @@ class Detector:
     """With its weights; folded, and in the precision that was asked for."""
     name: str
     """`efficientdet-d0`."""
-    class_names: Tuple[Optional[str], ...]
-    """By label; None for a slot without a class."""
+    classes: Classes
+    """Their names, and their ids in COCO's results, by label."""
     fit: Fit
     """How pictures come into the network's input: the way of the weights' origin, or of the
     training; and the colour beside them.
@@ -125,7 +127,7 @@ def prepare_detector(
     return Detector(
         model=folded,
         name=model.config.name,
-        class_names=names_of(model, report),
+        classes=classes_of(model, report),
         fit=fit_of(model, report, args),
         weights=describe(report),
         weights_record=record(report),
@@ -146,12 +148,17 @@ def count_multiply_adds(model: Model) -> int:
     )
 
 
-def names_of(model: Model, report: Optional[LoadReport]) -> Tuple[Optional[str], ...]:
-    """The checkpoint's; else COCO's or VOC's where the model has as many; else numbers."""
+def classes_of(model: Model, report: Optional[LoadReport]) -> Classes:
+    """The checkpoint's names and ids; where it has neither, COCO's or VOC's if the model has as
+    many, else numbers.
+    """
+    ids = None if report is None else report.category_ids
     if report is not None and report.class_names is not None:
-        return report.class_names
+        return Classes(report.class_names, ids)
     usual = VOC_20 if isinstance(model, FasterRCNN) else COCO_90
-    return usual if model.config.num_classes == len(usual) else numbered(model)
+    if ids is None and model.config.num_classes == len(usual):
+        return Classes(usual, coco_ids(usual))
+    return Classes(numbered(model), ids)
 
 
 def fit_of(model: Model, report: Optional[LoadReport], args: Arguments) -> Fit:
@@ -197,9 +204,7 @@ def numbered(model: Model) -> Tuple[str, ...]:
     return tuple(f"class {label}" for label in range(model.config.num_classes))
 
 
-def wanted_labels(
-    names: Sequence[Optional[str]], wanted: Optional[Sequence[str]]
-) -> Optional[List[int]]:
+def wanted_labels(classes: Classes, wanted: Optional[Sequence[str]]) -> Optional[List[int]]:
     """The labels of --classes; None for all.
 
     Raises:
@@ -207,12 +212,14 @@ def wanted_labels(
     """
     if wanted is None:
         return None
-    labels = {name.lower(): label for label, name in enumerate(names) if name is not None}
+    labels = {
+        name.lower(): label for name, label in classes.labels.items() if label not in classes.unused
+    }
     unknown = [name for name in wanted if name.lower() not in labels]
     if unknown:
         near = difflib.get_close_matches(unknown[0].lower(), labels, n=3, cutoff=0.4)
         raise ValueError(
-            f"--classes: {', '.join(unknown)} is not among {len(names)} names;"
+            f"--classes: {', '.join(unknown)} is not among {len(classes)} names;"
             f" nearest: {', '.join(near) or ', '.join(list(labels)[:5])}"
         )
     return [labels[name.lower()] for name in wanted]

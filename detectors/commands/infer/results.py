@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Set, Tuple, Type
+from typing import Any, Dict, List, Mapping, Optional, Set, Tuple, Type
 
 from torch import Tensor
 
@@ -84,12 +84,12 @@ class Drawings:
     Args:
         folder: of the run.
         args: --no-images and --score are used.
-        class_names: by label.
+        classes: of the detector.
     """
 
-    def __init__(self, folder: Path, args: Arguments, class_names: Sequence[Optional[str]]) -> None:
+    def __init__(self, folder: Path, args: Arguments, classes: Classes) -> None:
         self.folder = folder / IMAGES
-        self.names = Classes(class_names).names
+        self.names = classes.names
         self.wanted = args.images
         self.score = args.score
         self.stamp = "random weights" if args.random_weights else ""
@@ -118,19 +118,15 @@ class Results:
     Args:
         folder: of the run.
         args: --format, --no-images and --score are used.
-        class_names: by label.
+        classes: of the detector.
         header: for the formats that have one.
     """
 
     def __init__(
-        self,
-        folder: Path,
-        args: Arguments,
-        class_names: Sequence[Optional[str]],
-        header: Mapping[str, Any],
+        self, folder: Path, args: Arguments, classes: Classes, header: Mapping[str, Any]
     ) -> None:
         self.folder = folder
-        self.classes = Classes(class_names)
+        self.classes = classes
         self.drawings = args.images
         self.score = args.score
         self.complete = False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, List, Mapping, Optional, Sequence
+from typing import Any, List, Mapping
 
 from data.formats import Classes, ImageDetections, plain
 from data.formats.stream import part_of
@@ -13,14 +13,17 @@ __all__ = ["earlier_images"]
 
 
 def earlier_images(
-    folder: Path, header: Mapping[str, Any], class_names: Sequence[Optional[str]]
+    folder: Path, header: Mapping[str, Any], classes: Classes
 ) -> List[ImageDetections]:
     """What `detections.json` of a stopped run holds; none where the folder is new.
+
+    Every other file of the run is written anew from it, so that COCO's results have this run's
+    category ids from the first picture on, also where the stopped run wrote none into its header.
 
     Args:
         folder: of the run.
         header: of this run.
-        class_names: by label.
+        classes: of the detector.
 
     Raises:
         ValueError: the earlier run had other settings; the message names the first that differs.
@@ -37,4 +40,10 @@ def earlier_images(
                 f"--resume: {path} was made with {key} {before.get(key)}, this command has {value};"
                 " use the same, or another --out"
             )
-    return plain.read(folder, Classes(class_names))
+    for key, value in plain.about(classes).items():
+        if before.get(key, value) != value:
+            raise ValueError(
+                f"--resume: {path} was made with other {key} than these weights have: use another"
+                " --out"
+            )
+    return plain.read(folder, classes)

@@ -16,6 +16,9 @@ __all__ = ["labels_table", "nothing_found", "notes", "summarise"]
 
 LISTED = 5  # unreadable files on screen; the json has them all
 ROWS = 20  # labels in the table
+LABEL_IDS = (
+    "note: category_id in coco.json is label + 1: the weights do not say what ids their data has"
+)
 LOST = 8  # an image this many times longer than the input: a 64-pixel object has 8 there
 
 
@@ -101,6 +104,8 @@ def summarise(
             print(nothing_found(tally, names, args.score))
         for line in notes(tally, min(image_size)):
             print(line)
+        if "coco" in args.format and not results.classes.of_data:
+            print(LABEL_IDS)
         if args.repeat is not None and timings.per_batch:
             print(timings.render())
     if interrupted:

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Set, Union
+from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Sequence, Set, Union
 
-from data.formats import ImageDetections
+from data.formats import Classes, ImageDetections
 from detectors.commands.infer.arguments import Arguments
 from detectors.commands.infer.batches import NOTHING, ImageBatch, Unreadable
 from detectors.commands.infer.results import Results
@@ -83,7 +83,7 @@ class Collector:
     Args:
         folder: of the run.
         args: the command line.
-        class_names: by label.
+        classes: of the detector.
         header: for the formats that have one.
         names: of all images, by index.
         todo: the images to write, in this order; what comes of others, or again, is left out.
@@ -94,7 +94,7 @@ class Collector:
         self,
         folder: Path,
         args: Arguments,
-        class_names: Sequence[Optional[str]],
+        classes: Classes,
         header: Mapping[str, Any],
         names: Sequence[str],
         todo: Sequence[int],
@@ -102,7 +102,7 @@ class Collector:
     ) -> None:
         self.folder = folder
         self.args = args
-        self.class_names = class_names
+        self.classes = classes
         self.header = header
         self.names = names
         self.todo = todo
@@ -126,7 +126,7 @@ class Collector:
             return
         passes = self.args.repeat or 1
         with run_log(self.folder), Results(
-            self.folder, self.args, self.class_names, self.header
+            self.folder, self.args, self.classes, self.header
         ) as self.results, Progress(
             len(self.todo) * passes, quiet=self.args.quiet
         ) as self.progress:

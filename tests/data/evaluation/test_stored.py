@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any, Callable, Dict, List
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import pytest
 
 from data.annotations import Annotations, BoxList, pack
 from data.evaluation.stored import class_labels, read_detections
+from data.formats import FORMATS, Classes, ImageDetections
 
 MakeTruth = Callable[..., Annotations]
 BOX = (10.0, 20.0, 50.0, 80.0)
@@ -94,6 +95,30 @@ REFUSED: List[Any] = [
     ({"classes": ["cat", "dog"], "images": [plain("other.jpg")]}, "another split?"),
     ({"classes": ["cat", "dog"], "images": [plain("8.jpg", "cow")]}, "KeyError 'cow'"),
 ]
+
+
+@pytest.mark.parametrize("ids", [(18, 17, None), (1, 2, None)])
+def test_both_of_infers_jsons_are_the_same_detections(
+    truth: Annotations, tmp_path: Path, ids: Tuple[Optional[int], ...]
+) -> None:
+    # The detector's dogs come first, and it has an output that no class has. Its results name their
+    # pictures and categories, so that whatever ids they have are understood.
+    classes = Classes(["dog", "cat", None], ids)
+    images = [
+        ImageDetections("2007_000027.jpg", 5, 100, 100, (0, 2), (0.9, 0.8), (BOX, BOX)),
+        ImageDetections("8.jpg", 8, 100, 100, (1,), (0.7,), (BOX,)),
+    ]
+    for name in ("json", "coco"):
+        writer = FORMATS[name].open(tmp_path, classes, {})
+        for image in images:
+            writer.write(image)
+        writer.close()
+    for name in ("detections.json", "coco.json"):
+        stored = read_detections(tmp_path / name, truth, [17, 18])
+        assert stored.found.images.tolist() == [0, 1]
+        assert stored.found.labels.tolist() == [1, 0]
+        assert stored.found.scores.tolist() == [0.9, 0.7]
+        assert stored.left_out == {"unused 3": 1}
 
 
 @pytest.mark.parametrize(("content", "message"), REFUSED)
