@@ -44,6 +44,7 @@ def run(recipe: Recipe, words: Sequence[str], processes: Processes) -> int:
     from detectors.commands.train.check import check_data, run_check
     from detectors.commands.train.datasets import open_datasets
     from detectors.commands.train.header import device_line
+    from detectors.commands.train.missing_weights import find_missing, stand_in
     from detectors.commands.train.model import build_model
     from detectors.commands.train.plan import Plan, seed_everything
     from detectors.commands.train.resume import find_earlier, finished_text
@@ -58,12 +59,15 @@ def run(recipe: Recipe, words: Sequence[str], processes: Processes) -> int:
         print(finished_text(earlier))
         return 0
     datasets = open_datasets(recipe, refuse=recipe.task is not Task.check)
+    checkpoint = earlier.checkpoint if earlier is not None else None
+    missing = None
     if recipe.task is Task.check:
         check_data(datasets)
+        missing = None if checkpoint else find_missing(recipe, datasets.class_names)
+        recipe = stand_in(recipe) if missing else recipe
     seed_everything(recipe)
-    checkpoint = earlier.checkpoint if earlier is not None else None
     model, report = build_model(recipe, datasets.class_names, checkpoint=checkpoint)
-    plan = Plan(recipe, device, datasets, model, report, earlier, ranks)
+    plan = Plan(recipe, device, datasets, model, report, earlier, ranks, missing)
     print("\n".join(plan.header()))
     if recipe.task is Task.check:
         return run_check(plan)

@@ -1,4 +1,7 @@
-"""`task=check`: is the data sound, does the model learn, how long will it take. Writes nothing."""
+"""`task=check`: is the data sound, does the model learn, how long will it take. Writes nothing.
+
+Published weights that cannot be had are a finding; what needs none is done from random ones.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +52,7 @@ def defect_lines(report: DefectReport) -> List[str]:
 
 def run_check(plan: Plan) -> int:
     """Train on one micro-batch until it is learned; print the verdict and estimates. Of several
-    processes the first does it, alone.
+    processes the first does it, alone. Missing weights fail the check whatever is learned.
     """
     if IS_HOST and plan.ranks.processes.size > 1:
         poptorch.host.configure(schedule="sequential")
@@ -57,16 +60,21 @@ def run_check(plan: Plan) -> int:
 
 
 def learn(plan: Plan) -> int:
+    missing = plan.missing
+    if missing is not None:
+        print("\n".join(missing.lines()))
     interrupts = plan.ranks.processes.interrupts
     small_plan = replace(plan, recipe=small(plan.recipe), ranks=Ranks(Processes()))
     items = with_boxes(small_plan)
     steps = repeat_batch(small_plan, items, interrupts, calls=STEPS, seconds=SECONDS, unit="step")
     losses = [float(loss.sum()) for loss in steps.losses]
-    learns, line = verdict(losses)
+    learns, line = verdict(losses, random=missing is not None)
     print(line)
     print(estimate(plan.recipe, min(steps.seconds[1:] or steps.seconds) / len(items)))
     print(f"peak memory {disk_size(peak_memory(plan.device))} with a micro-batch of {len(items)}")
-    return interrupts.exit_code or int(not learns)
+    if missing is not None:
+        print(f"not ready: {missing.name} is missing, see above")
+    return interrupts.exit_code or int(missing is not None or not learns)
 
 
 def small(recipe: Recipe) -> Recipe:
@@ -99,16 +107,20 @@ def with_boxes(plan: Plan) -> List[Placed]:
     raise RuntimeError(f"none of the first {TRIES} pictures drawn for training has a box")
 
 
-def verdict(losses: Sequence[float]) -> Tuple[bool, str]:
+def verdict(losses: Sequence[float], *, random: bool = False) -> Tuple[bool, str]:
     """Whether a batch can be learned, and `overfit: loss 2.31 -> 0.08 in 50 steps: can learn`.
 
-    Too few steps say nothing, and that is no failure.
+    Too few steps say nothing, and that is no failure. Neither do steps from `random` weights in
+    place of a recipe's own that learn nothing: it is its own that its learning rate is meant for.
     """
     last = sum(losses[-3:]) / len(losses[-3:])
-    text = f"overfit one batch: loss {losses[0]:.2f} -> {last:.2f} in {len(losses)} steps"
+    start = " from random weights" if random else ""
+    text = f"overfit one batch{start}: loss {losses[0]:.2f} -> {last:.2f} in {len(losses)} steps"
     if len(losses) < FEWEST:
         return True, f"{text}: {SECONDS:.0f} s are up, too early to tell"
     learns = last < LEARNS * losses[0]
+    if random and not learns:
+        return True, f"{text}: not learned, which says nothing of a start from the recipe's weights"
     return learns, f"{text}: {'can learn' if learns else 'does not learn: try another optim.lr'}"
 
 

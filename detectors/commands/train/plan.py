@@ -13,6 +13,7 @@ import torch
 from detectors.commands.anchors.held import coverage_line
 from detectors.commands.train import header
 from detectors.commands.train.datasets import Datasets
+from detectors.commands.train.missing_weights import MissingWeights
 from detectors.commands.train.resume import Earlier
 from detectors.experiment.processes import Processes
 from detectors.experiment.ranks import Ranks
@@ -42,6 +43,8 @@ class Plan:
     """The run that goes on."""
     ranks: Ranks = field(default_factory=lambda: Ranks(Processes()))
     """What runs where."""
+    missing: Optional[MissingWeights] = None
+    """In a check that goes on with random weights: what a training would stop at."""
 
     @property
     def preprocess(self) -> Preprocess:
@@ -81,6 +84,8 @@ class Plan:
         """Where the weights come from, in a few words."""
         if self.earlier is not None:
             return f"going on at step {self.earlier.step}"
+        if self.missing is not None:
+            return f"random weights in place of {self.missing.name}"
         if self.report is None:
             return "random weights"
         return f"weights {self.report.brief}"
