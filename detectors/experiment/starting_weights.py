@@ -27,11 +27,18 @@ def start_from(recipe: Recipe, words: Sequence[str]) -> None:
     keeps it.
 
     Raises:
-        ValueError: `model.weights` is given, too.
+        ValueError: `model.weights` is given, too, or nothing is named.
     """
     given = any(word.startswith("weights=") for word in words)
-    if given and recipe.weights is not None and recipe.task.name != "evaluate":
-        require_one("weights", words)
+    if not given or recipe.task.name == "evaluate":
+        return
+    require_one("weights", words)
+    if "weights=" in words:  # of a shell's empty variable
+        raise ValueError(
+            "weights= names nothing to start from: give a file, or leave it out for"
+            f" model.weights={recipe.model.weights}"
+        )
+    if recipe.weights is not None:
         recipe.model.weights, recipe.weights = recipe.weights, None
 
 

@@ -226,6 +226,12 @@ def test_weights_and_head_of_a_training_are_short_for_the_models(task: str, tmp_
         load_recipe(MIXED, ["head=old"])
 
 
+def test_weights_without_a_name_are_refused() -> None:
+    # an empty variable of a shell started the training from the recipe's weights
+    with pytest.raises(ValueError, match=r"weights= names nothing .* for model\.weights=imagenet$"):
+        load_recipe(MIXED, ["weights="])
+
+
 def test_weights_of_a_stored_evaluation_start_no_training(tmp_path: Path) -> None:
     evaluated = load_recipe(MIXED, ["task=evaluate", "weights=best.ckpt"])
     (tmp_path / "config.yaml").write_text(recipe_yaml(evaluated))
