@@ -88,16 +88,18 @@ def focal(
     logits = logits.float()
     off = label_smoothing / 2
 
-    def others(x: Tensor) -> Tensor:
-        return (1 - alpha) * (gamma * F.logsigmoid(x)).exp() * (F.softplus(x) - off * x)
+    def lost(x: Tensor) -> Tensor:
+        # Of a class that is not the row's own; log p = x - softplus(x), so that backward needs
+        # three tensors of the size of the logits and no more.
+        entropy = F.softplus(x)
+        factor = (gamma * (x - entropy)).exp()
+        return factor * (entropy - off * x if off else entropy)
 
-    def own(x: Tensor) -> Tensor:
-        return alpha * (gamma * F.logsigmoid(-x)).exp() * (F.softplus(-x) + off * x)
-
-    background = sum_over(others(logits).sum(dim=-1), valid)
     label = torch.where(positive, labels, torch.zeros_like(labels)).long()
     mine = logits.gather(-1, label[..., None])[..., 0]
-    return background + sum_over(own(mine) - others(mine), positive)
+    others = sum_over(lost(logits).sum(dim=-1), valid)
+    own = alpha * lost(-mine) - (1 - alpha) * lost(mine)
+    return (1 - alpha) * others + sum_over(own, positive)
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, valid: Tensor) -> Tensor:
