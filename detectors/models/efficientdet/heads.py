@@ -73,15 +73,19 @@ class PredictionHead(nn.Module):
 
     def forward(self, features: Sequence[Tensor]) -> List[Tensor]:
         """One (B, C, H, W) for each level -> one (B, N_l, outputs) for each level."""
-        predictions: List[Tensor] = []
-        for level, x in enumerate(features):
-            x = x.to(self.predict.depthwise.weight.dtype)  # heads may be float32 on half features
-            for conv, norms in zip(self.convs, self.norms):
-                x = self.activation(norms[level](conv(x)))  # type: ignore[index]
-            x = self.predict(x)  # (B, A * outputs, H, W)
-            # In channels-last memory this is a view, not a copy.
-            predictions.append(x.permute(0, 2, 3, 1).reshape(x.shape[0], -1, self.outputs))
-        return predictions
+        dtype = self.predict.depthwise.weight.dtype  # heads may be float32 on half features
+        maps = [x.to(dtype) for x in features]
+        # All levels of one convolution before the next: a pipeline may be cut between them.
+        for conv, norms in zip(self.convs, self.norms):
+            maps = [
+                self.activation(norm(conv(x)))
+                for norm, x in zip(norms, maps)  # type: ignore[call-overload]
+            ]
+        return [self.flatten(self.predict(x)) for x in maps]
+
+    def flatten(self, x: Tensor) -> Tensor:
+        """(B, A * outputs, H, W) -> (B, N_l, outputs); in channels-last memory a view."""
+        return x.permute(0, 2, 3, 1).reshape(x.shape[0], -1, self.outputs)
 
     def fold(self) -> None:
         """Replace each level's batch norm by a pointwise convolution that includes it, in place."""

@@ -52,10 +52,15 @@ class EfficientDetNetwork(nn.Module):
             class_logits: one (B, N_l, C) for each level.
             box_deltas: one (B, N_l, 4) for each level, (dx, dy, dw, dh).
         """
-        features = self.backbone(images) if kept is None else self.backbone(images, kept)
-        features = self.bifpn(features)
+        features = self.pyramid(images, kept)
         # All levels of one head before the other: a pipeline enters each head once.
         return self.class_head(features), self.box_head(features)
+
+    def pyramid(self, images: Tensor, kept: Optional[Tensor] = None) -> List[Tensor]:
+        """What both heads take: one (B, fpn channels, H_l, W_l) for each level; as `forward`."""
+        features = self.backbone(images) if kept is None else self.backbone(images, kept)
+        maps: List[Tensor] = self.bifpn(features)
+        return maps
 
 
 def build_backbone(name: str, min_level: int) -> nn.Module:

@@ -72,13 +72,11 @@ class EfficientDetTraining(nn.Module):
         kept = None
         if config.survival < 1:
             kept = draw_blocks(keys, self.network.num_blocks, config.survival)
-        class_logits, box_deltas = self.network(self.normalise(images), kept)
+        features = self.network.pyramid(self.normalise(images), kept)
         targets = assign_targets(self.anchors(), gt_boxes.float(), gt_labels)
         count = targets.positive.float().sum() + 1
-        losses = torch.stack(
-            [
-                class_loss(class_logits, targets, config.loss) / count,
-                box_loss(box_deltas, targets, config.loss) / (count * 4) * config.loss.box_weight,
-            ]
-        )
+        # Each loss directly behind its head: logits need not wait for the other head.
+        by_class = class_loss(self.network.class_head(features), targets, config.loss) / count
+        by_box = box_loss(self.network.box_head(features), targets, config.loss) / (count * 4)
+        losses = torch.stack([by_class, by_box * config.loss.box_weight])
         return poptorch.identity_loss(losses, reduction="sum"), losses
