@@ -220,9 +220,10 @@ def add_box(
     if box is None:
         return
     area = entry.get("area")
-    known = isinstance(area, (int, float)) and math.isfinite(area)
+    if not isinstance(area, (int, float)) or not math.isfinite(area):
+        area = width * height
     image.boxes.append(box)
     image.labels.append(labels[entry["category_id"]])
     image.difficult.append(False)
     image.crowd.append(bool(whole_number(entry.get("iscrowd"))))
-    image.areas.append(float(area if known else width * height))
+    image.areas.append(float(area))

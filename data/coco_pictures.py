@@ -5,7 +5,7 @@ from __future__ import annotations
 import posixpath
 from collections import Counter
 from pathlib import Path
-from typing import Dict, List, Optional, Sequence, Set, Tuple
+from typing import Dict, Mapping, Optional, Sequence, Set, Tuple
 
 from data.folder import is_image, walk
 
@@ -17,7 +17,8 @@ def find_pictures(
 ) -> Tuple[Path, Dict[str, str]]:
     """The first folder that has all pictures, and where each lies in it, parts joined by '/'.
 
-    Names may be Windows paths or paths of another machine, whose last parts are looked for.
+    Names may be Windows paths or paths of another machine: where no folder has them as they stand,
+    their last parts are looked for.
 
     Args:
         path: of the annotation file.
@@ -28,16 +29,18 @@ def find_pictures(
     Raises:
         FileNotFoundError: no folder has all of them.
     """
+    files: Dict[Path, Set[str]] = {}
     best: Tuple[Path, Dict[str, str]] = folders[0], {}
-    for folder in folders:
-        files = files_below(folder)
-        alone = bare_names(files) if folder == folders[-1] else {}
-        where = {name: find(name, files, alone) for name in names}
-        found = {name: place for name, place in where.items() if place is not None}
-        if len(found) == len(where):
-            return folder, found
-        if len(found) > len(best[1]):
-            best = folder, found
+    for loose in (False, True):
+        for folder in folders:
+            if folder not in files:
+                files[folder] = files_below(folder)
+            alone = bare_names(files[folder]) if loose and folder == folders[-1] else {}
+            found = places_of(names, files[folder], alone, loose=loose)
+            if all(name in found for name in names):
+                return folder, found
+            if len(found) > len(best[1]):
+                best = folder, found
     folder, found = best
     missing = [name for name in names if name not in found]
     tried = ", ".join(str(one) for one in dict.fromkeys(folders))
@@ -65,9 +68,24 @@ def bare_names(files: Set[str]) -> Dict[str, str]:
     return {name: file for name, file in pictures if counts[name] == 1 and is_image(name)}
 
 
-def find(name: str, files: Set[str], alone: Dict[str, str]) -> Optional[str]:
+def places_of(
+    names: Sequence[str], files: Set[str], alone: Mapping[str, str], *, loose: bool
+) -> Dict[str, str]:
+    """Name -> file, of those names that are there; by their ends too where `loose`, but for names
+    that would all be one file then.
+    """
+    where = {name: find(name, files, alone, loose) for name in dict.fromkeys(names)}
+    counts = Counter(where.values())
+    return {
+        name: place
+        for name, place in where.items()
+        if place is not None and (name == place or not loose or counts[place] == 1)
+    }
+
+
+def find(name: str, files: Set[str], alone: Mapping[str, str], loose: bool) -> Optional[str]:
     if name in files:
         return name
-    parts: List[str] = posixpath.normpath(name.replace("\\", "/")).split("/")
-    ends = ("/".join(parts[start:]) for start in range(len(parts)))
+    parts = posixpath.normpath(name.replace("\\", "/")).split("/")
+    ends = ("/".join(parts[start:]) for start in range(len(parts) if loose else 1))
     return next((end for end in ends if end in files), alone.get(parts[-1]))

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 import yaml
 
@@ -14,7 +14,7 @@ __all__ = ["YoloYaml", "class_names", "read_yaml"]
 
 NAMES_FILES = ("classes.txt", "obj.names", "_darknet.labels")
 FIRST = ("data", "dataset")  # of several yaml files in a folder
-NOTHING = ("", [], "null", "~")  # the last two as texts: see `load`
+NOTHING: Tuple[Any, ...] = ("", [], "null", "~")  # the last two as texts: see `load`
 SET = re.compile(r"(train|val|valid|validation|test|trainval|minival)[-_]?\d*")
 
 

@@ -64,12 +64,10 @@ def test_what_other_programs_write_is_the_same_dataset(tmp_path: Path, change: s
     assert not report.defects
 
 
-def test_a_crowd_may_be_true_or_a_text(tmp_path: Path) -> None:
-    for number, value in enumerate((1, 1.0, True, "1")):
-        root = tmp_path / str(number)
-        root.mkdir()
-        write(root, lambda c, value=value: c["annotations"][0].update(iscrowd=value))
-        assert read(root).splits["train"].crowd.tolist() == [True]
+@pytest.mark.parametrize("value", [1, 1.0, True, "1"])
+def test_a_crowd_may_be_true_or_a_text(tmp_path: Path, value: object) -> None:
+    root = write(tmp_path, lambda c: c["annotations"][0].update(iscrowd=value))
+    assert read(root).splits["train"].crowd.tolist() == [True]
 
 
 def test_names_that_are_numbers_are_texts(tmp_path: Path) -> None:
@@ -141,3 +139,17 @@ def test_one_missing_picture_of_a_whole_file_is_named(tmp_path: Path) -> None:
     (root / "train.json").rename(root / "mine.json")
     with pytest.raises(FileNotFoundError, match=r"names 2 images; 1 are not there, .*gone\.png"):
         read(root)
+
+
+def test_names_of_one_end_are_not_one_picture(tmp_path: Path) -> None:
+    second = {"id": 5, "file_name": "two/a.png"}
+    root = write(
+        tmp_path,
+        lambda c: [c["images"][0].update(file_name="one/a.png"), c["images"].append(second)],
+    )
+    with pytest.raises(FileNotFoundError, match=r"looked for one/a\.png in "):
+        read(root)  # there is images/a.png, which may be either
+    for folder in ("one", "two"):
+        (root / folder).mkdir()
+        Image.new("RGB", (60, 40)).save(root / folder / "a.png")
+    assert read(root).splits["train"].names.tolist() == ["one/a.png", "two/a.png"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Dict
+from typing import Any, Dict
 
 import pytest
 from PIL import Image
@@ -37,8 +37,9 @@ def write(root: Path, form: str) -> Path:
 
 
 def read(root: Path, form: str, aliases: Dict[str, str]) -> DefectReport:
-    reader = {"voc": read_voc, "yolo": read_yolo, "coco": read_coco}[form]
-    return reader(root, {"train": ["all"]}, aliases=aliases).report
+    reader: Any = {"voc": read_voc, "yolo": read_yolo, "coco": read_coco}[form]
+    report: DefectReport = reader(root, {"train": ["all"]}, aliases=aliases).report
+    return report
 
 
 @pytest.mark.parametrize("form", ["voc", "yolo", "coco"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Dict, List
+from typing import Any, Dict, List
 
 import pytest
 from PIL import Image
@@ -68,7 +68,7 @@ def test_a_split_is_known_by_other_names(tmp_path: Path, form: str, train: str, 
     root = write(tmp_path, form, train, val)
     layout = find_layout(root, ["train"], ["val"])
     assert (layout.train, layout.val) == ([train], [val])
-    read = {"voc": read_voc, "nested": read_voc, "yolo": read_yolo, "coco": read_coco}[form]
+    read: Any = {"voc": read_voc, "nested": read_voc, "yolo": read_yolo, "coco": read_coco}[form]
     found = read(root, {"train": layout.train, "val": layout.val})
     stems: Dict[str, List[str]] = {
         split: [Path(name).stem for name in table.names.tolist()]
