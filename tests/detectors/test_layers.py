@@ -49,11 +49,12 @@ def test_stride_2_conv_pads_both_ends_of_an_odd_row() -> None:
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("size", [(8, 8), (7, 8), (9, 5), (1, 6)])
 @pytest.mark.parametrize("groups", [1, 4])
+@pytest.mark.parametrize("training", [True, False])
 def test_same_conv_equals_conv_of_a_padded_copy(
-    kernel: int, stride: int, size: Tuple[int, int], groups: int
+    kernel: int, stride: int, size: Tuple[int, int], groups: int, training: bool
 ) -> None:
     torch.manual_seed(0)
-    conv = Conv2dSame(4, 8, kernel, stride, groups, bias=True)
+    conv = Conv2dSame(4, 8, kernel, stride, groups, bias=True).train(training)
     x = torch.randn(2, 4, *size)
     top, bottom = same_padding(size[0], kernel, stride)
     left, right = same_padding(size[1], kernel, stride)
