@@ -33,10 +33,12 @@ def box_area(boxes: Tensor) -> Tensor:
 
 def box_intersection(a: Tensor, b: Tensor) -> Tensor:
     """Common area of every pair: (..., N, 4) and (..., M, 4) -> (..., N, M) square pixels."""
-    corner_1 = torch.maximum(a[..., :, None, :2], b[..., None, :, :2])  # (..., N, M, 2)
-    corner_2 = torch.minimum(a[..., :, None, 2:], b[..., None, :, 2:])
-    size = (corner_2 - corner_1).clamp(min=0)
-    return size[..., 0] * size[..., 1]
+    left, top, right, bottom = a[..., None, :].unbind(dim=-1)  # (..., N, 1)
+    # Each coordinate in one piece: rows of M numbers are what a CPU's vectors take.
+    others = b.movedim(-1, 0).contiguous()[..., None, :]  # (4, ..., 1, M)
+    width = torch.minimum(right, others[2]).sub_(torch.maximum(left, others[0]))  # (..., N, M)
+    height = torch.minimum(bottom, others[3]).sub_(torch.maximum(top, others[1]))
+    return width.clamp_(min=0).mul_(height.clamp_(min=0))
 
 
 def box_iou(a: Tensor, b: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ box is padding; -1 with a real box is a region to ignore (a crowd, a part, a dif
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple, Optional
 
@@ -17,6 +18,7 @@ from detectors.boxes import box_area, box_intersection
 __all__ = ["IGNORE", "NEGATIVE", "POSITIVE", "MatchConfig", "Matches", "match_boxes"]
 
 IGNORE, NEGATIVE, POSITIVE = -1, 0, 1
+TINY = torch.finfo(torch.float32).tiny
 AT_ONCE = 32  # boxes: all pairs of D7's anchors and 100 boxes would be 177 MB, several times
 
 
@@ -99,7 +101,7 @@ def match_boxes(
     state = torch.full_like(index, IGNORE, dtype=torch.int32)
     state = torch.where(negative, torch.full_like(state, NEGATIVE), state)
     state = torch.where(positive, torch.full_like(state, POSITIVE), state)
-    return Matches(index.int(), state)
+    return Matches(index, state)
 
 
 class Overlaps(NamedTuple):
@@ -116,7 +118,7 @@ class Overlaps(NamedTuple):
     forced: Tensor
     """Bool: the best of a box, by `force`."""
     owner: Tensor
-    """Row of that box, where forced."""
+    """Row of that box, where forced; else past the last."""
 
 
 def match_some(
@@ -127,24 +129,30 @@ def match_some(
     allowed: Optional[Tensor],
 ) -> Overlaps:
     """Hold all anchors against some boxes; arguments as `match_boxes`."""
-    common = box_intersection(anchors, boxes)  # (B, N, G)
-    area = box_area(anchors)[..., None]  # (B, N, 1) or (N, 1)
-    union = area + box_area(boxes)[:, None, :] - common
-    zero = torch.zeros_like(common)
-    is_box = (labels >= 0)[:, None, :]  # (B, 1, G)
-    iou = torch.where(is_box & (union > 0), common / union, zero)
-    covered = torch.where(is_box | (area <= 0), zero, common / area)
+    common = box_intersection(boxes, anchors)  # (B, G, N): long rows are read fastest
+    area = box_area(anchors)[..., None, :]  # (B, 1, N) or (1, N)
+    ignored = (labels < 0)[..., None]  # (B, G, 1)
+    sizes = box_area(boxes)[..., None].masked_fill(ignored, math.inf)  # so that its IoU is 0
+    # Two boxes without area have no union: 0 / TINY.
+    iou = common / (area + sizes).sub_(common).clamp_(min=TINY)
     if allowed is not None:
-        iou = torch.where(allowed[..., None], iou, zero)
-    best, index = iou.max(dim=-1)  # (B, N)
+        iou = torch.where(allowed[..., None, :], iou, torch.zeros_like(iou))
+    best, index = iou.max(dim=1)  # (B, N)
+    index = index.int()
+    crowd = (common * ignored.float()).amax(dim=1)  # (B, N)
+    area = area.squeeze(-2)
+    covered = torch.where(area > 0, crowd / area.clamp(min=TINY), torch.zeros_like(crowd))
     positive = forced = torch.zeros_like(best, dtype=torch.bool)
     owner = index
     if config.low_quality:
-        best_of_box = iou.amax(dim=1, keepdim=True)  # (B, 1, G)
-        positive = ((iou == best_of_box) & (best_of_box > 0)).any(dim=-1)
+        best_of_box = iou.amax(dim=2, keepdim=True)  # (B, G, 1)
+        positive = ((iou == best_of_box) & (best_of_box > 0)).any(dim=1)
     if config.force:
-        own = iou.argmax(dim=1, keepdim=True)  # (B, 1, G), each box's anchor
-        place = torch.arange(iou.shape[1], dtype=own.dtype, device=iou.device)[:, None]  # (N, 1)
-        theirs = (place == own) & (iou > 0)  # (B, N, G)
-        forced, owner = theirs.any(dim=-1), theirs.int().argmax(dim=-1)
-    return Overlaps(best, index, covered.amax(dim=-1), positive, forced, owner)
+        most, own = iou.max(dim=2, keepdim=True)  # (B, G, 1), each box's anchor
+        own = own.int().masked_fill(most <= 0, -1)
+        place = torch.arange(iou.shape[2], dtype=torch.int32, device=iou.device)  # (N,)
+        number = torch.arange(boxes.shape[1], dtype=torch.int32, device=iou.device)[:, None]
+        nobody = torch.full_like(number, boxes.shape[1])
+        owner = torch.where(place == own, number, nobody).amin(dim=1)  # (B, N)
+        forced = owner < boxes.shape[1]
+    return Overlaps(best, index, covered, positive, forced, owner)
