@@ -13,7 +13,7 @@ from torch import nn
 
 from poplar_ops.runtime import poptorch
 
-__all__ = ["apply_splits"]
+__all__ = ["apply_splits", "named_modules_of"]
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -32,33 +32,49 @@ def apply_splits(model: Model, names: Sequence[str]) -> Model:
     Raises:
         ValueError: a name is unknown, given twice, or of a list of modules, which never runs.
     """
+    chosen = named_modules_of(model, names, "splits")
     modules = dict(model.named_modules())
-    chosen: Dict[str, nn.Module] = {}
-    for name in names:
-        full = name if name in modules and name else f"network.{name}"
-        if full not in modules:
-            raise ValueError(_unknown(model, name, list(modules)))
-        if isinstance(modules[full], (nn.ModuleList, nn.ModuleDict)):
-            children = [f"{name}.{child}" for child, _ in modules[full].named_children()]
-            raise ValueError(
-                f"pipeline.splits '{name}' is a list of modules, which starts no stage;"
-                f" name one of {children}"
-            )
-        if full in chosen:
-            raise ValueError(f"pipeline.splits has '{name}' twice; each module starts one stage")
-        chosen[full] = modules[full]
     for stage, (name, module) in enumerate(chosen.items(), start=1):
         parent, _, child = name.rpartition(".")
         setattr(modules[parent], child, poptorch.BeginBlock(module, user_id=name, ipu_id=stage))
     return model
 
 
-def _unknown(model: nn.Module, name: str, known: Sequence[str]) -> str:
+def named_modules_of(model: nn.Module, names: Sequence[str], key: str) -> Dict[str, nn.Module]:
+    """The modules by their whole names, in the order of `names`.
+
+    Args:
+        model: not changed.
+        names: as `apply_splits` takes them.
+        key: of the recipe's section `pipeline`, for messages.
+
+    Raises:
+        ValueError: as `apply_splits`.
+    """
+    modules = dict(model.named_modules())
+    chosen: Dict[str, nn.Module] = {}
+    for name in names:
+        full = name if name in modules and name else f"network.{name}"
+        if full not in modules:
+            raise ValueError(_unknown(model, name, list(modules), key))
+        if isinstance(modules[full], (nn.ModuleList, nn.ModuleDict)):
+            children = [f"{name}.{child}" for child, _ in modules[full].named_children()]
+            raise ValueError(
+                f"pipeline.{key} '{name}' is a list of modules, which never runs itself;"
+                f" name one of {children}"
+            )
+        if full in chosen:
+            raise ValueError(f"pipeline.{key} has '{name}' twice; name each module once")
+        chosen[full] = modules[full]
+    return chosen
+
+
+def _unknown(model: nn.Module, name: str, known: Sequence[str], key: str) -> str:
     near = difflib.get_close_matches(name, known, n=3) or difflib.get_close_matches(
         f"network.{name}", known, n=3
     )
     children = [child for child, _ in model.named_children()]
     return (
-        f"pipeline.splits '{name}' is no module of {type(model).__name__};"
+        f"pipeline.{key} '{name}' is no module of {type(model).__name__};"
         f" its children are {children}" + (f"; did you mean {near}?" if near else "")
     )

@@ -17,6 +17,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from detectors.checkpoints import apply_checkpoints
 from detectors.experiment.autocast import Autocast
 from detectors.experiment.lightning_accelerator import PopTorchAccelerator
 from detectors.experiment.lightning_module import DetectionModule
@@ -53,6 +54,7 @@ class PopTorchStrategy(SingleDeviceStrategy):
         inference_options: of the other one.
         splits: modules that start a stage, as `apply_splits` takes them; of the evaluating executor
             too, whose options say what it makes of them.
+        checkpoints: modules whose inputs are kept in training, as `apply_checkpoints` takes them.
         device: cpu, cuda or ipu.
         precision: fp32, or mixed: the model's `half_parts` on the IPU, autocast on CUDA, fp32 still
             on the CPU, which has nothing to gain.
@@ -72,6 +74,7 @@ class PopTorchStrategy(SingleDeviceStrategy):
         device: str = "cpu",
         precision: str = "fp32",
         *,
+        checkpoints: Sequence[str] = (),
         checkpoint_io: Optional[CheckpointIO] = None,
         rank: int = 0,
         shared: bool = False,
@@ -86,6 +89,7 @@ class PopTorchStrategy(SingleDeviceStrategy):
         self.training_options.outputMode(poptorch.OutputMode.All)
         self.inference_options = inference_options
         self.splits = tuple(splits)
+        self.checkpoints = tuple(checkpoints)
         self.device = device
         self.precision = precision
         self.training: Optional[poptorch.PoplarExecutor] = None
@@ -131,7 +135,8 @@ class PopTorchStrategy(SingleDeviceStrategy):
         """Wrap the module's models; they compile on their first batch.
 
         Raises:
-            ValueError: the Trainer is asked for what is PopTorch's, or a name in `splits` is wrong.
+            ValueError: the Trainer is asked for what is PopTorch's, or a name in `splits` or
+                `checkpoints` is wrong.
         """
         refuse(trainer)
         module = self.module
@@ -143,6 +148,7 @@ class PopTorchStrategy(SingleDeviceStrategy):
         fitting = trainer.state.fn == TrainerFn.FITTING
         apply_splits(module.training_model if fitting else module.model, self.splits)
         if fitting:
+            apply_checkpoints(module.training_model, self.checkpoints)
             self._setup_training(module)
         self.inference = poptorch.inferenceModel(module.model, self.inference_options)
         self.images_per_inference = None

@@ -400,6 +400,9 @@ class PipelineSettings:
     """Modules that start a stage (`detectors.splits`); [] = one stage."""
     recompute: bool = False
     """Keep only what passes between stages, compute the rest again on the way back."""
+    checkpoints: List[str] = field(default_factory=list)
+    """Modules whose inputs stages keep, too (`detectors.checkpoints`): what lies between is
+    computed again on its own. Of stages that are devices or ranks; without splits not used."""
 
 
 @dataclass

@@ -342,6 +342,12 @@ def check_pipeline(recipe: Recipe) -> None:
             f"gradient_accumulation must be at least {least} to keep {stages} pipeline stages"
             f" busy, got {recipe.gradient_accumulation}; or pipeline.splits=[]"
         )
+    if recipe.pipeline.checkpoints and not recipe.pipeline.recompute:
+        raise ValueError(
+            "pipeline.checkpoints is what recomputed stages keep, got"
+            f" {len(recipe.pipeline.checkpoints)} names and pipeline.recompute=false: set"
+            " pipeline.recompute=true, or pipeline.checkpoints=[]"
+        )
 
 
 def check_calls(recipe: Recipe) -> None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from detectors import efficientdet
+from detectors.checkpoints import apply_checkpoints
 from detectors.commands.train.model import build_model
 from detectors.experiment.recipe import load_recipe, resolve
 from detectors.splits import apply_splits
@@ -67,9 +68,13 @@ def test_faster_rcnn_learns_the_same_in_four_stages() -> None:
         labels,
         torch.tensor([3], dtype=torch.int32),  # keys of the sampling
     ]
+    learn_the_same(model, inputs, 4)
+
+
+def learn_the_same(model: nn.Module, inputs: List[Tensor], stages: int) -> None:
     inputs[0] = inputs[0].contiguous(memory_format=torch.channels_last)
     whole, pieces, parts, catcher = cut(model, inputs, training=True)
-    assert len(parts) == 4
+    assert len(parts) == stages
     assert catcher is not None
 
     with _state.running(losses=catcher):
@@ -91,6 +96,26 @@ def test_faster_rcnn_learns_the_same_in_four_stages() -> None:
         assert (same.grad is None) == (weight.grad is None), name
         if weight.grad is not None:
             torch.testing.assert_close(same.grad, weight.grad, rtol=1e-5, atol=1e-7)
+
+
+@needs_export
+@pytest.mark.slow
+def test_efficientdet_learns_the_same_cut_inside_a_head_with_checkpoints() -> None:
+    torch.manual_seed(0)
+    model = efficientdet("efficientdet_d0", num_classes=3, image_size=(128, 128)).for_training()
+    apply_splits(model, ["backbone.stages.2.0.depthwise", "bifpn.cells.1", "class_head.convs.1"])
+    kept = ["backbone.stages.1", "backbone.stages.4", "bifpn.cells.0.nodes.4", "class_head"]
+    apply_checkpoints(model, [*kept, "class_head.predict", "box_head"])
+    boxes, labels = torch.zeros(2, 4, 4), torch.full((2, 4), -1, dtype=torch.int32)
+    boxes[0, 0], labels[0, 0] = torch.tensor([20.0, 20.0, 70.0, 70.0]), 1
+    boxes[1, 0], labels[1, 0] = torch.tensor([30.0, 10.0, 110.0, 90.0]), 2
+    inputs = [
+        torch.randint(0, 255, (2, 3, 128, 128), dtype=torch.uint8),
+        boxes,
+        labels,
+        torch.tensor([3, 4], dtype=torch.int32),
+    ]
+    learn_the_same(model.train(), inputs, 4)
 
 
 @needs_export

@@ -21,8 +21,8 @@ from detectors.experiment.lightning_strategy import PopTorchStrategy
 from detectors.experiment.lightning_trainer import early_stop, time_limit
 from detectors.experiment.optimizer import build_optimizer
 from detectors.experiment.recipe import Recipe, inference_options, poptorch_options
-from detectors.splits import apply_splits
-from poplar_ops.runtime import poptorch
+from detectors.splits import apply_splits, named_modules_of
+from poplar_ops.runtime import IS_HOST, poptorch
 
 if TYPE_CHECKING:
     from detectors.experiment.lightning_trainer import Callback
@@ -48,11 +48,14 @@ def strategy_of(plan: Plan) -> PopTorchStrategy:
     """Lightning's steps as calls of PopTorch's executors.
 
     Raises:
-        ValueError: a name in `pipeline.splits` is no module.
+        ValueError: a name in `pipeline.splits` or `pipeline.checkpoints` is no module.
     """
     recipe = plan.recipe
     poptorch.removeBlocks(apply_splits(plan.model.for_training(), recipe.pipeline.splits))
+    named_modules_of(plan.model.for_training(), recipe.pipeline.checkpoints, "checkpoints")
     options, processes = inference_options(recipe), plan.ranks.processes
+    # One process of a host recomputes nothing: it has one micro-batch at a time, and memory.
+    staged = recipe.pipeline.splits and (plan.ranks.pipelined or not IS_HOST)
     if processes.size > 1:  # each evaluates its share with the whole model
         options.Distributed.configureProcessId(processes.rank, processes.size)
     return PopTorchStrategy(
@@ -61,6 +64,7 @@ def strategy_of(plan: Plan) -> PopTorchStrategy:
         splits=recipe.pipeline.splits,
         device=plan.device,
         precision=recipe.precision.value,
+        checkpoints=recipe.pipeline.checkpoints if staged else (),
         rank=processes.rank,
         shared=plan.ranks.pipelined,
     )

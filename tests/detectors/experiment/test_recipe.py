@@ -372,6 +372,12 @@ def test_recomputation_is_said_either_way(recompute: str, kind: int) -> None:
     assert poptorch_options(recipe)._Popart.options["autoRecomputation"] == kind
 
 
+def test_checkpoints_without_recomputation_are_refused() -> None:
+    words = ["pipeline.recompute=false", "pipeline.checkpoints=[rpn]"]
+    with pytest.raises(ValueError, match=r"got 1 names and pipeline\.recompute=false: set"):
+        load_recipe(MIXED, words)
+
+
 def test_three_stages_may_reserve_four_ipus() -> None:
     recipe = load_recipe(MIXED, ["pipeline.splits=[rpn, box_head]"])
     assert poptorch_options(recipe).auto_round_num_ipus
