@@ -1,32 +1,31 @@
-"""What the stages of a training cost: parameters, multiply-adds, activations, what passes between.
+"""What the stages of a training cost: parameters, multiply-adds, and memory at its fullest moment.
 
-One pass without numbers (torch's device "meta") through forward says it, for any model and any way
-to cut it: what autograd keeps are activations, what a later stage uses passes through all between.
-An estimate of the graph of an IPU, no compilation: temporary data, code and exchange are not in it.
+A unit is what runs from one module's start to the next one's; any run of units is a stage, any run
+within a stage a segment: what backward computes once more in one go. `stage_trace` says what each
+operator makes, uses and keeps; from that follow, without a second pass, what crosses a border and
+how much is alive at any moment of a segment's way forward and back.
 
-A unit is what runs from one module's start to the next one's.
+An estimate of the graph of an IPU, no compilation: temporary data inside operators, code and
+exchange are not in it.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from typing import Any, Dict, List, NamedTuple, Sequence, Tuple
+from bisect import bisect_right
+from collections import defaultdict
+from itertools import accumulate
+from typing import Dict, List, NamedTuple, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_flatten
+
+from detectors.stage_trace import INPUT, Made, Trace, trace_training
 
 __all__ = ["Costs", "StageCost", "measure_costs"]
 
-DEPTH = 3  # dots in the name of a module that may start a stage: backbone.stages.1.0
-
-
-INPUT = -1  # in place of the unit that made a tensor
-
 
 class StageCost(NamedTuple):
-    """Of one micro-batch, forward; sizes in bytes."""
+    """Of one micro-batch; sizes in bytes."""
 
     parameters: int
     """Numbers, counted where they are used first."""
@@ -35,171 +34,171 @@ class StageCost(NamedTuple):
     trained: int
     """Size of those that are trained."""
     multiply_adds: int
-    """Of convolutions and matrix products."""
-    kept: int
-    """What backward needs of what is made here."""
+    """Of convolutions and matrix products, forward."""
     entering: int
-    """What was made before and is used here or later."""
+    """What was made before and is used here."""
+    passing: int
+    """What was made before and is used later, not here."""
 
 
 class Costs:
-    """Of all units; any run of them is a stage.
+    """Of all units.
 
     Args:
-        names: the shortest name of the module that starts each unit; unit 0 starts with the images.
-        units: name of a module -> the unit that starts with it.
-        sums: (5, units): parameters, weights, trained, multiply-adds; bytes that enter.
-        kept: (units, units) bytes by who made them and whose backward needs them first.
+        trace: of one micro-batch.
+        borders: the operator that each unit starts with, rising; the first is 0.
+        names: the modules that start with each unit.
     """
 
-    def __init__(self, names: List[str], units: Dict[str, int], sums: Tensor, kept: Tensor) -> None:
-        self.names = names
-        self.units = units
-        self._before = torch.cat([sums.new_zeros(5, 1), sums.cumsum(1)], 1).tolist()
-        self._entering = sums[4].tolist()
-        self._kept = kept.flip(0).cumsum(0).flip(0).cumsum(1).tolist()  # made from, needed up to
+    def __init__(self, trace: Trace, borders: Sequence[int], names: Sequence[List[str]]) -> None:
+        self.trace = trace
+        self.names = [min(one, key=len, default="") for one in names]
+        """The shortest name of the module that starts each unit; unit 0 starts with the images."""
+        self.units = {name: unit for unit, one in enumerate(names) for name in one}
+        """Name of a module -> the unit that starts with it."""
+        self.borders = [*borders, trace.count]
+        self._sums = summed(trace, self.borders)
+        self.crossings = crossings(trace, self.borders)
+        self.peaks = peaks(trace, self.borders)
+
+    def __len__(self) -> int:
+        return len(self.names)
 
     def stage(self, first: int, end: int) -> StageCost:
         """The units `first` .. `end` - 1 as one stage."""
-        parameters, weights, trained, multiplied, _ = [
-            int(row[end] - row[first]) for row in self._before
+        parameters, weights, trained, multiplied = [
+            int(row[end] - row[first]) for row in self._sums
         ]
-        kept, entering = int(self._kept[first][end - 1]), int(self._entering[first])
-        return StageCost(parameters, weights, trained, multiplied, kept, entering)
+        entering = self.crossing(first, 0, end)
+        passing = self.crossing(first, 0, len(self)) - entering
+        if not first:
+            entering, passing = entering + passing, 0  # all of it comes from the host
+        return StageCost(parameters, weights, trained, multiplied, entering, passing)
 
+    def crossing(self, border: int, first: int, end: int) -> int:
+        """Bytes made from unit `first` on and before `border`, used from `border` on and before
+        `end`; what comes from outside is made before unit 0.
+        """
+        row, table = first + 1 if first else 0, self.crossings[border]
+        return int(table[border + 1, end] - table[row, end])
 
-class Ledger(TorchDispatchMode):  # type: ignore[misc,unused-ignore]  # torch has no types here
-    """Who makes, uses and keeps each tensor, by its memory; units are numbered as they start."""
+    def peak(self, first: int, end: int) -> int:
+        """Bytes alive at the fullest moment of the segment `first` .. `end` - 1, forward and back:
+        what it makes, and gradients of maps. What enters it is not counted.
+        """
+        return int(self.peaks[first, end])
 
-    def __init__(self, parameters: Sequence[Tensor], constants: Sequence[Tensor]) -> None:
-        super().__init__()  # type: ignore[no-untyped-call,unused-ignore]
-        self.starts: List[List[str]] = [[]]
-        """Of each unit: the modules that start with it."""
-        self.parameters = {key(one): one for one in parameters}
-        self.fixed = {*self.parameters, *(key(one) for one in constants)}
-        self.used: Dict[int, int] = {}  # parameter -> first unit that uses it
-        self.made: Dict[int, int] = {}  # tensor -> the unit that made it
-        self.last: Dict[int, int] = {}  # tensor -> the last unit that uses it
-        self.kept: Dict[int, int] = {}  # tensor -> the unit whose backward needs it
-        self.alive: Dict[int, Tensor] = {}  # nothing is freed: a key is of one memory
-        self.multiply_adds = [0]
-        self.idle = True
+    def unit(self, operator: int) -> int:
+        """Where an operator runs; INPUT of what comes from outside."""
+        return bisect_right(self.borders, operator) - 1 if operator != INPUT else INPUT
 
-    def begin(self, name: str) -> None:
-        """A module starts; without an operator since the last start both start one unit."""
-        if not self.idle:
-            self.starts.append([])
-            self.multiply_adds.append(0)
-            self.idle = True
-        self.starts[-1].append(name)
+    def kept(self, first: int, end: int) -> int:
+        """Bytes made in the units `first` .. `end` - 1 that their backward needs."""
+        low, high = self.borders[first], self.borders[end]
+        return sum(
+            one.size for one in self.trace.made if low <= one.maker and INPUT < one.needed < high
+        )
 
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        out = func(*args, **(kwargs or {}))
-        unit = len(self.starts) - 1
-        self.idle = False
-        for one in tensors((args, kwargs)):
-            if key(one) in self.fixed:
-                self.used.setdefault(key(one), unit)
-                continue
-            self.alive.setdefault(key(one), one)
-            self.made.setdefault(key(one), INPUT)
-            self.last[key(one)] = unit
-        for one in tensors(out):
-            if key(one) not in self.fixed:
-                self.alive.setdefault(key(one), one)
-                self.made.setdefault(key(one), unit)
-        self.multiply_adds[unit] += multiply_adds(func, args, out)
-        return out
-
-    def keep(self, tensor: Tensor) -> Tensor:
-        """What autograd asks to keep."""
-        if key(tensor) in self.made:
-            self.kept.setdefault(key(tensor), len(self.starts) - 1)
-        return tensor
-
-    def costs(self) -> Costs:
-        """Units that start with a module that ran again belong to the one before."""
-        runs = Counter(name for names in self.starts for name in names)
-        units: List[int] = []  # of each start
-        names: List[List[str]] = [[]]
-        for number, started in enumerate(self.starts):
-            once = [name for name in started if runs[name] == 1]
-            if once and number:
-                names.append(once)
-            units.append(len(names) - 1)
-        count = len(names)
-        sums = torch.zeros(5, count, dtype=torch.int64)
-        for number, unit in self.used.items():
-            if number in self.parameters:
-                one = self.parameters[number]
-                sums[0, units[unit]] += one.numel()
-                sums[1, units[unit]] += size(one)
-                sums[2, units[unit]] += size(one) * one.requires_grad
-        for start, multiplied in enumerate(self.multiply_adds):
-            sums[3, units[start]] += multiplied
-        kept = torch.zeros(count, count, dtype=torch.int64)
-        for number, maker in self.made.items():
-            here = units[maker] if maker != INPUT else INPUT
-            last = units[self.last[number]] if number in self.last else here
-            sums[4, here + 1 : last + 1] += size(self.alive[number])
-            if number in self.kept and here != INPUT:
-                kept[here, units[self.kept[number]]] += size(self.alive[number])
-        shortest = [min(one, key=len, default="") for one in names]
-        known = {name: unit for unit, one in enumerate(names) for name in one}
-        return Costs(shortest, known, sums, kept)
+    def largest(self, first: int, end: int) -> Made:
+        """The largest tensor that these units make."""
+        low, high = self.borders[first], self.borders[end]
+        inside = [one for one in self.trace.made if low <= one.maker < high]
+        return max(inside, key=lambda one: one.size)
 
 
 def measure_costs(training: nn.Module, inputs: Sequence[Tensor]) -> Costs:
-    """Run forward once. Modules with parts that run once, no deeper than `DEPTH`, start units.
+    """Run forward once; units start with modules that have parts.
+
+    A module that runs several times starts a unit with its first run, unless another one that runs
+    again holds it: a stage that began there would have to be entered twice.
 
     Args:
         training: on the device "meta"; parts in half precision are counted as such.
         inputs: of one micro-batch, on "meta".
     """
-    ledger = Ledger(list(training.parameters()), list(training.buffers()))
-
-    def hook(name: str) -> Any:
-        return lambda module, arguments: ledger.begin(name)
-
-    root = "network."
-    handles = [
-        module.register_forward_pre_hook(hook(name[len(root) :]))
-        for name, module in training.named_modules()
-        if name.startswith(root) and name.count(".") <= DEPTH + 1 and any(module.children())
-    ]
-    try:
-        with torch.autograd.graph.saved_tensors_hooks(ledger.keep, lambda tensor: tensor), ledger:
-            training(*inputs)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return ledger.costs()
+    trace = trace_training(training, inputs)
+    runs: Dict[str, List[int]] = defaultdict(list)
+    for number, (_, started) in enumerate(trace.starts):
+        for name in started:
+            runs[name].append(number)
+    borders, names = [0], [list(trace.starts[0][1])]
+    for number, (operator, started) in enumerate(trace.starts[1:], start=1):
+        held = any(one[0] < number <= one[-1] for one in runs.values())
+        fresh = [name for name in started if runs[name][0] == number]
+        if fresh and not held:
+            borders.append(operator)
+            names.append(fresh)
+    return Costs(trace, borders, names)
 
 
-def multiply_adds(func: Any, args: Tuple[Any, ...], out: Any) -> int:
-    """Of one operator; 0 where it multiplies no matrices."""
-    aten = torch.ops.aten
-    if func is aten.convolution.default:
-        return int(out.numel() * args[1][0].numel())
-    if func is aten.mm.default or func is aten.bmm.default:
-        return int(out.numel() * args[0].shape[-1])
-    if func is aten.addmm.default:
-        return int(out.numel() * args[1].shape[-1])
-    return 0
+def summed(trace: Trace, borders: Sequence[int]) -> List[List[int]]:
+    """Parameters, weights, trained, multiply-adds before each border."""
+    rows = [[0] * len(borders) for _ in range(4)]
+    for first, one in trace.parameters:
+        unit, size = bisect_right(borders, first), one.numel() * one.element_size()
+        for row, value in zip(rows, (one.numel(), size, size * one.requires_grad)):
+            row[unit] += value
+    for number, multiplied in enumerate(trace.multiply_adds):
+        rows[3][bisect_right(borders, number)] += multiplied
+    return [list(accumulate(row)) for row in rows]
 
 
-def tensors(tree: Any) -> List[Tensor]:
-    """Those in nested arguments or results."""
-    return [leaf for leaf in tree_flatten(tree)[0] if isinstance(leaf, Tensor)]
+def crossings(trace: Trace, borders: Sequence[int]) -> Tensor:
+    """Bytes over each border (units, units + 2, units + 1), by unit: made before row (0 = nothing,
+    1 = outside alone), used again before column.
+    """
+    units = len(borders) - 1
+    places, sizes = [], []
+    for one in trace.made:
+        maker = bisect_right(borders, one.maker) - 1 if one.maker != INPUT else INPUT
+        before = maker
+        for use in sorted({bisect_right(borders, use) - 1 for use in one.uses}):
+            places += [(border, maker + 2, use + 1) for border in range(before + 1, use + 1)]
+            sizes += [one.size] * (use - before)
+            before = max(before, use)
+    table = torch.zeros(units, units + 2, units + 1, dtype=torch.int64)
+    index = torch.tensor(places, dtype=torch.int64).reshape(-1, 3).unbind(1)
+    table.index_put_(index, torch.tensor(sizes, dtype=torch.int64), accumulate=True)
+    return table.cumsum_(1).cumsum_(2)
 
 
-def key(tensor: Tensor) -> int:
-    """The same for all views of a memory."""
-    return int(tensor.untyped_storage()._cdata)
+def peaks(trace: Trace, borders: Sequence[int]) -> Tensor:
+    """Bytes alive at the fullest moment of each segment (units, units + 1), by first unit and end.
 
+    Forward, all that backward needs gathers, beside what the next operators use. On the way back it
+    goes, last made first; gradients of maps come with the last operator that used the map and go
+    with the one that made it.
+    """
+    units, count = len(borders) - 1, trace.count
+    gathered, waiting = ([[0] * (count + 1) for _ in range(units)] for _ in range(2))
+    passing, gradients, begun = ([0] * (count + 2) for _ in range(3))
+    for one in trace.made:
+        if one.maker == INPUT:
+            continue
+        unit, last = bisect_right(borders, one.maker) - 1, max(one.uses, default=one.maker)
+        if one.needed == INPUT:
+            passing[one.maker] += one.size
+            passing[last + 1] -= one.size
+        else:
+            gathered[unit][one.maker] += one.size
+            waiting[unit][one.needed] += one.size
+        if one.has_gradient:
+            gradients[one.maker] += one.size
+            gradients[last + 1] -= one.size
+            begun[one.maker] += one.size
 
-def size(tensor: Tensor) -> int:
-    """Bytes of its memory."""
-    return int(tensor.untyped_storage().nbytes())
+    def from_unit(rows: List[List[int]]) -> Tensor:
+        """By the first unit of a segment: what was made from there on, up to each operator."""
+        return torch.tensor(rows).cumsum(1).flip(0).cumsum(0).flip(0)
+
+    def highest(table: Tensor) -> Tensor:
+        """(units, count + 1) -> (units, units), up to the end of each unit from the row's on."""
+        inside = [table[:, low:high].amax(1) for low, high in zip(borders, borders[1:])]
+        return torch.stack(inside, 1).triu().cummax(1).values
+
+    alive = torch.tensor(gradients).cumsum(0)[: count + 1]
+    forward = from_unit(gathered) + torch.tensor(passing).cumsum(0)[: count + 1]
+    entering = alive - torch.tensor(begun)[: count + 1]  # of what was made before
+    leaving = entering[torch.tensor(borders[1:])]
+    found = torch.maximum(highest(forward) + leaving, highest(from_unit(waiting) + alive))
+    return torch.cat([found.new_zeros(units, 1), found], 1)

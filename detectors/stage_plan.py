@@ -1,112 +1,131 @@
-"""Memory of pipeline stages by estimate, and the cut whose fullest stage is the least full.
+"""Memory of stages by estimate, where they are cut and what they keep.
 
 S stages, s = 0 .. S - 1. While a micro-batch is on its way from stage s to the last one and back,
-2 (S - 1 - s) others pass stage s, and each leaves there what its way back needs: what entered,
-where the stage is recomputed, else all that autograd keeps.
+2 (S - 1 - s) others pass stage s of a pipeline, and each leaves there what its way back needs: what
+entered and, where the stage is recomputed, the inputs of its checkpoints, else all that autograd
+keeps. What only passes a stage waits there once. The way back takes one segment after the other,
+from checkpoint to checkpoint, and computes only that once more.
 """
 
 from __future__ import annotations
 
-from typing import Callable, Dict, List, NamedTuple, Sequence, Tuple
+from typing import List, NamedTuple, Sequence, Tuple
 
 from detectors.stage_costs import Costs, StageCost
 
-__all__ = ["TILE_MEMORY", "USABLE", "Plan", "best_plan", "plan"]
+__all__ = ["TILE_MEMORY", "Method", "Plan", "StagePlan", "plan", "usable"]
 
 TILE_MEMORY = 1472 * 624 * 1024
 """Bytes of a Mk2 IPU: tiles x memory of each."""
-USABLE = 0.6
-"""Share that an estimate may take. The rest is for what it leaves out: temporary data of the
-operators, code, exchange, imbalance of tiles. A rule of thumb, not a measurement.
+REST = 0.2
+"""Share for what an estimate leaves out beside the convolutions' temporary data: code, exchange,
+imbalance of tiles. A rule of thumb, not a measurement.
 """
-SLACK = 1.1  # a cut may be so much fuller than the least full one to share work out better
+
+
+class Method(NamedTuple):
+    """How a training runs on its stages."""
+
+    recompute: bool
+    """Keep only what enters stages and checkpoints."""
+    optimizer_tensors: int
+    """Of each trained weight, beside its gradient."""
+
+
+class StagePlan(NamedTuple):
+    """One stage; sizes in bytes."""
+
+    cost: StageCost
+    checkpoints: Tuple[str, ...]
+    """Modules whose inputs are kept."""
+    copies: int
+    """Micro-batches that wait here, and the one that is there."""
+    kept: int
+    """What each of them keeps."""
+    segment: int
+    """What is alive beside it at the fullest moment of the one that is there."""
+    memory: int
+    """All of it, with weights, gradients and the optimizer's tensors."""
 
 
 class Plan(NamedTuple):
     """A cut."""
 
     splits: Tuple[str, ...]
-    stages: Tuple[StageCost, ...]
-    memory: Tuple[int, ...]
-    """Bytes on each stage's IPU."""
+    stages: Tuple[StagePlan, ...]
+
+    @property
+    def checkpoints(self) -> List[str]:
+        """Of all stages."""
+        return [name for stage in self.stages for name in stage.checkpoints]
+
+    @property
+    def fullest(self) -> int:
+        """Bytes of the fullest stage."""
+        return max(stage.memory for stage in self.stages)
 
 
-def stage_memory(
-    cost: StageCost, stage: int, stages: int, recompute: bool, optimizer_tensors: int
-) -> int:
-    """Bytes: weights, gradients and the optimizer's tensors, and what micro-batches leave."""
-    copies = 2 * (stages - 1 - stage) + 1
-    kept = cost.kept if recompute else cost.kept * copies
-    state = cost.weights + cost.trained * (1 + optimizer_tensors)
-    return state + cost.entering * copies + kept
+def usable(proportion: float) -> float:
+    """Share of an IPU for an estimate, beside convolutions that may use `proportion` of it."""
+    return 1 - REST - proportion
 
 
-def plan(costs: Costs, splits: Sequence[str], recompute: bool, optimizer_tensors: int) -> Plan:
-    """The stages that start at `splits`.
+def copies(stage: int, stages: int) -> int:
+    """Micro-batches that have passed a stage of a pipeline and not come back, and one."""
+    return 2 * (stages - 1 - stage) + 1
+
+
+def state(cost: StageCost, optimizer_tensors: int) -> int:
+    """Bytes of weights, gradients and the optimizer's tensors."""
+    return cost.weights + cost.trained * (1 + optimizer_tensors)
+
+
+def plan(costs: Costs, splits: Sequence[str], checkpoints: Sequence[str], method: Method) -> Plan:
+    """The stages that start at `splits`, which keep the inputs of `checkpoints`.
 
     Raises:
-        ValueError: a module that starts no stage here, or modules in another order than they run.
+        ValueError: a module that starts nothing here, or modules in another order than they run.
     """
-    unknown = [name for name in splits if costs.units.get(name, 0) == 0]
-    if unknown:
-        raise ValueError(f"pipeline.splits {unknown}: no stage starts there that can be told")
-    starts = [costs.units[name] for name in splits]
-    if starts != sorted(set(starts)):
-        by_order = sorted(splits, key=lambda name: costs.units[name])
-        raise ValueError(f"pipeline.splits must be in the order they run, {by_order}")
-    ends = [*starts, len(costs.names)]
-    stages = tuple(costs.stage(first, end) for first, end in zip([0, *starts], ends))
-    count = len(stages)
-    memory = [
-        stage_memory(cost, stage, count, recompute and count > 1, optimizer_tensors)
-        for stage, cost in enumerate(stages)
+    starts = units_of(costs, splits, "splits")
+    kept = units_of(costs, checkpoints, "checkpoints")
+    bounds = [0, *starts, len(costs)]
+    stages = [
+        stage_plan(costs, bounds[stage : stage + 2], kept, copies(stage, len(bounds) - 1), method)
+        for stage in range(len(bounds) - 1)
     ]
-    return Plan(tuple(splits), stages, tuple(memory))
+    return Plan(tuple(splits), tuple(stages))
 
 
-def best_plan(costs: Costs, count: int, recompute: bool, optimizer_tensors: int) -> Plan:
-    """The cut into `count` stages whose fullest is the least full; among those that are at most a
-    tenth fuller, the one whose busiest stage has the fewest multiply-adds.
+def stage_plan(
+    costs: Costs, units: Sequence[int], checkpoints: Sequence[int], copies: int, method: Method
+) -> StagePlan:
+    """The stage of the units `units[0]` .. `units[1]` - 1."""
+    first, end = units
+    cost = costs.stage(first, end)
+    inside = [unit for unit in checkpoints if first < unit < end] if method.recompute else []
+    bounds = [first, *inside, end]
+    segment = max(costs.peak(a, b) for a, b in zip(bounds, bounds[1:]))
+    kept = cost.entering + sum(costs.crossing(b, a, end) for a, b in zip(bounds, inside))
+    memory = state(cost, method.optimizer_tensors) + cost.passing + kept * copies + segment
+    if not method.recompute:  # of the one that is there it is part of the segment
+        all_of_it = costs.kept(first, end)
+        memory += all_of_it * (copies - 1)
+        kept += all_of_it
+    names = tuple(costs.names[unit] for unit in inside)
+    return StagePlan(cost, names, copies, kept, segment, memory)
+
+
+def units_of(costs: Costs, names: Sequence[str], key: str) -> List[int]:
+    """Where modules start.
 
     Raises:
-        ValueError: fewer units than stages.
+        ValueError: as `plan`.
     """
-    units = len(costs.names)
-    if not 1 <= count <= units:
-        raise ValueError(f"{units} modules run one after the other; there are no {count} stages")
-    table = {
-        (first, end): costs.stage(first, end)
-        for first in range(units)
-        for end in range(first + 1, units + 1)
-    }
-
-    def memory(stage: int, first: int, end: int) -> float:
-        cost = table[first, end]
-        return stage_memory(cost, stage, count, recompute and count > 1, optimizer_tensors)
-
-    limit = SLACK * least(units, count, memory)[0]
-
-    def work(stage: int, first: int, end: int) -> float:
-        fits = memory(stage, first, end) <= limit
-        return table[first, end].multiply_adds if fits else float("inf")
-
-    starts = least(units, count, work)[1]
-    return plan(costs, [costs.names[unit] for unit in starts], recompute, optimizer_tensors)
-
-
-def least(
-    units: int, count: int, price: Callable[[int, int, int], float]
-) -> Tuple[float, List[int]]:
-    """The cut whose dearest stage is the cheapest: its price, and where stages 1.. start."""
-    best: Dict[int, Tuple[float, List[int]]] = {
-        end: (price(0, 0, end), []) for end in range(1, units + 1)
-    }
-    for stage in range(1, count):
-        best = {
-            end: min(
-                (max(best[first][0], price(stage, first, end)), [*best[first][1], first])
-                for first in range(stage, end)
-            )
-            for end in range(stage + 1, units + 1)
-        }
-    return best[units]
+    unknown = [name for name in names if costs.units.get(name, 0) == 0]
+    if unknown:
+        raise ValueError(f"pipeline.{key} {unknown}: no stage starts there that can be told")
+    units = [costs.units[name] for name in names]
+    if units != sorted(set(units)):
+        by_order = sorted(names, key=lambda name: costs.units[name])
+        raise ValueError(f"pipeline.{key} must be in the order they run, {by_order}")
+    return units

@@ -4,20 +4,21 @@ whether it fits an IPU. Nothing is trained, read or downloaded.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, List, Sequence, Tuple
+from typing import TYPE_CHECKING, List, Optional, Sequence, Tuple
 
 from detectors.commands.screen import guarded
 from detectors.experiment.recipe import Precision, Recipe, image_size, load_recipe, resolve
 
 if TYPE_CHECKING:  # torch waits until the command line has been understood
     from detectors.stage_costs import Costs
-    from detectors.stage_plan import Plan
+    from detectors.stage_plan import Method, Plan
 
 __all__ = ["main", "recipe_costs", "table"]
 
 USAGE_TEXT = """usage: python -m detectors stages recipe=NAME [key=value ...]
 
   recipe=NAME    a file of recipes/, or the path of one
+  ipus=N         propose a cut into N stages, with its checkpoints; takes a minute
   key=value      change a setting: micro_batch_size=2 pipeline.splits=[bifpn,class_head,box_head]
   classes=N      where the recipe names no classes; 90 unless told
   --debug        show tracebacks
@@ -45,23 +46,39 @@ def show(words: Sequence[str]) -> int:
         ValueError: an unknown word or key, or splits that start no stage.
         FileNotFoundError: no such recipe.
     """
-    recipe, classes = arguments(words)
-    print("\n".join(table(recipe, classes)))
+    recipe, classes, ipus = arguments(words)
+    costs = recipe_costs(recipe, classes)
+    print("\n".join(table(recipe, classes, costs)))
+    if ipus is not None:
+        print("\n".join(proposal(recipe, costs, ipus)))
     return 0
 
 
-def arguments(words: Sequence[str]) -> Tuple[Recipe, int]:
-    """The recipe and the number of classes."""
+def arguments(words: Sequence[str]) -> Tuple[Recipe, int, Optional[int]]:
+    """The recipe, the number of classes, and for how many IPUs to propose a cut."""
     names = [word.partition("=")[2] for word in words if word.startswith("recipe=")]
-    counts = [word.partition("=")[2] for word in words if word.startswith("classes=")]
+    counts = whole_numbers(words, "classes")
+    ipus = whole_numbers(words, "ipus")
     if len(names) != 1:
         raise ValueError(f"stages takes recipe=NAME once, got it {len(names)} times")
-    if any(not count.isdigit() or int(count) < 1 for count in counts):
-        raise ValueError(f"classes must be a whole number >= 1, got {counts[-1]!r}")
-    others = [word for word in words if not word.startswith(("recipe=", "classes="))]
+    own = ("recipe=", "classes=", "ipus=")
+    others = [word for word in words if not word.startswith(own)]
     recipe = resolve(load_recipe(names[0], others))
     named = len(recipe.data.classes or ()) or CLASSES
-    return recipe, int(counts[-1]) if counts else named
+    return recipe, counts[-1] if counts else named, ipus[-1] if ipus else None
+
+
+def whole_numbers(words: Sequence[str], key: str) -> List[int]:
+    """What `key`=N says.
+
+    Raises:
+        ValueError: N is no whole number from 1 on.
+    """
+    values = [word.partition("=")[2] for word in words if word.startswith(f"{key}=")]
+    for value in values:
+        if not value.isdigit() or int(value) < 1:
+            raise ValueError(f"{key} must be a whole number >= 1, got {value!r}")
+    return [int(value) for value in values]
 
 
 def recipe_costs(recipe: Recipe, classes: int) -> Costs:
@@ -85,55 +102,79 @@ def recipe_costs(recipe: Recipe, classes: int) -> Costs:
     return measure_costs(model.for_training().to("meta"), inputs)
 
 
-def table(recipe: Recipe, classes: int) -> List[str]:
-    """The lines of the screen."""
-    from detectors.stage_plan import best_plan, plan
+def method_of(recipe: Recipe) -> Method:
+    """How the recipe runs on its stages."""
+    from detectors.stage_plan import Method
 
-    costs = recipe_costs(recipe, classes)
     per_weight = OPTIMIZER_TENSORS.get(recipe.optim.name.value, 2)
-    recompute = recipe.pipeline.recompute
-    chosen = plan(costs, recipe.pipeline.splits, recompute, per_weight)
-    best = best_plan(costs, len(chosen.stages), recompute, per_weight)
+    several = len(recipe.pipeline.splits) > 0
+    return Method(recipe.pipeline.recompute and several, per_weight)
+
+
+def table(recipe: Recipe, classes: int, costs: Costs) -> List[str]:
+    """The lines of the screen for the recipe's own cut."""
+    from detectors.stage_plan import plan
+
+    pipeline = recipe.pipeline
+    method = method_of(recipe)
+    chosen = plan(costs, pipeline.splits, pipeline.checkpoints, method)
     height, width = image_size(recipe)
     half = "mixed" if recipe.precision is Precision.mixed else "fp32"
-    again = ", recomputed" if recompute and recipe.pipeline.splits else ""
+    again = ", recomputed" if method.recompute else ""
     lines = [
         f"{recipe.name}: {recipe.model.name} · {height}x{width} · {classes} classes ·"
         f" micro-batch {recipe.micro_batch_size}, {half}{again}, {recipe.optim.name.value}",
-        "stage  parameters     GMAC  activations  entering  copies   memory  starts with",
+        "stage  parameters     GMAC   segment      kept  copies    memory  starts with",
     ]
-    count = len(chosen.stages)
-    for stage, (cost, memory) in enumerate(zip(chosen.stages, chosen.memory)):
-        start = chosen.splits[stage - 1] if stage else "the images"
+    for number, stage in enumerate(chosen.stages):
+        start = chosen.splits[number - 1] if number else "the images"
+        checkpoints = f", {len(stage.checkpoints)} checkpoints" if stage.checkpoints else ""
         lines.append(
-            f"{stage:5}  {cost.parameters / 1e6:8.2f} M {cost.multiply_adds / 1e9:8.2f}"
-            f"  {cost.kept / MEGA:7.0f} MiB {cost.entering / MEGA:5.1f} MiB"
-            f"  {2 * (count - 1 - stage) + 1:6}  {memory / MEGA:3.0f} MiB  {start}"
+            f"{number:5}  {stage.cost.parameters / 1e6:8.2f} M"
+            f" {stage.cost.multiply_adds / 1e9:8.2f}  {stage.segment / MEGA:4.0f} MiB"
+            f" {stage.kept / MEGA:5.1f} MiB  {stage.copies:6}"
+            f"  {stage.memory / MEGA:4.0f} MiB  {start}{checkpoints}"
         )
-    lines += verdict(chosen, best)
-    return lines
+    return [*lines, *verdict(chosen, costs, recipe.ipu.available_memory_proportion)]
 
 
-def verdict(chosen: Plan, best: Plan) -> List[str]:
-    """Whether it fits, and the cut that the estimate prefers where it is another."""
-    from detectors.stage_plan import TILE_MEMORY, USABLE
+def verdict(chosen: Plan, costs: Costs, proportion: float) -> List[str]:
+    """Whether it fits, and where it does not what is in the way."""
+    from detectors.stage_plan import TILE_MEMORY, usable
 
-    full = max(chosen.memory)
-    share = full / TILE_MEMORY
+    share = chosen.fullest / TILE_MEMORY
     words = (
         "fits"
-        if share <= USABLE
+        if share <= usable(proportion)
         else "tight: temporary data and code may not fit beside it"
         if share <= 1
         else "does not fit"
     )
     lines = [
-        f"by estimate the fullest stage takes {full / MEGA:.0f} of {TILE_MEMORY / MEGA:.0f} MiB"
-        f" of an IPU's tile memory ({100 * share:.0f} %): {words}"
+        f"by estimate the fullest stage takes {chosen.fullest / MEGA:.0f} of"
+        f" {TILE_MEMORY / MEGA:.0f} MiB of an IPU's tile memory ({100 * share:.0f} %): {words}"
     ]
-    if best.splits != chosen.splits:
+    if share > usable(proportion):
+        unit = max(range(len(costs)), key=lambda unit: costs.peak(unit, unit + 1))
+        largest = costs.largest(unit, unit + 1)
         lines.append(
-            f"the estimate prefers pipeline.splits=[{','.join(best.splits)}]:"
-            f" {max(best.memory) / MEGA:.0f} MiB"
+            f"no cut and no checkpoint takes less than {costs.peak(unit, unit + 1) / MEGA:.0f} MiB:"
+            f" so much is alive in {costs.names[unit] or 'the first unit'}, where one tensor"
+            f" {largest.shape} has {largest.size / MEGA:.0f} MiB"
         )
-    return [*lines, "of weights, gradients, momenta and activations; nothing was compiled"]
+    return [*lines, "of weights, gradients, momenta, maps and theirs; nothing was compiled"]
+
+
+def proposal(recipe: Recipe, costs: Costs, count: int) -> List[str]:
+    """The cut into `count` stages that the estimate prefers, as settings of a recipe."""
+    from detectors.stage_plan import TILE_MEMORY, usable
+    from detectors.stage_search import best_plan
+
+    method = method_of(recipe)._replace(recompute=count > 1)
+    fits = usable(recipe.ipu.available_memory_proportion) * TILE_MEMORY
+    best = best_plan(costs, count, method, fits)
+    return [
+        f"the estimate prefers, of {count} stages, with {best.fullest / MEGA:.0f} MiB:",
+        f"pipeline.splits=[{','.join(best.splits)}]",
+        f"pipeline.checkpoints=[{','.join(best.checkpoints)}]",
+    ]
