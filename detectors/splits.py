@@ -16,6 +16,7 @@ from poplar_ops.runtime import poptorch
 __all__ = ["apply_splits", "named_modules_of"]
 
 Model = TypeVar("Model", bound=nn.Module)
+LISTS = {"splits": "starts no stage", "checkpoints": "has no inputs"}  # of a module that never runs
 
 
 def apply_splits(model: Model, names: Sequence[str]) -> Model:
@@ -60,7 +61,7 @@ def named_modules_of(model: nn.Module, names: Sequence[str], key: str) -> Dict[s
         if isinstance(modules[full], (nn.ModuleList, nn.ModuleDict)):
             children = [f"{name}.{child}" for child, _ in modules[full].named_children()]
             raise ValueError(
-                f"pipeline.{key} '{name}' is a list of modules, which never runs itself;"
+                f"pipeline.{key} '{name}' is a list of modules, which {LISTS[key]};"
                 f" name one of {children}"
             )
         if full in chosen:

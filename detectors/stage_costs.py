@@ -56,7 +56,7 @@ class Costs:
         """The shortest name of the module that starts each unit; unit 0 starts with the images."""
         self.units = {name: unit for unit, one in enumerate(names) for name in one}
         """Name of a module -> the unit that starts with it."""
-        self.borders = [*borders, trace.count]
+        self.borders = [*borders, trace.operators]
         self._sums = summed(trace, self.borders)
         self.crossings = crossings(trace, self.borders)
         self.peaks = peaks(trace, self.borders)
@@ -169,7 +169,7 @@ def peaks(trace: Trace, borders: Sequence[int]) -> Tensor:
     goes, last made first; gradients of maps come with the last operator that used the map and go
     with the one that made it.
     """
-    units, count = len(borders) - 1, trace.count
+    units, count = len(borders) - 1, trace.operators
     gathered, waiting = ([[0] * (count + 1) for _ in range(units)] for _ in range(2))
     passing, gradients, begun = ([0] * (count + 2) for _ in range(3))
     for one in trace.made:

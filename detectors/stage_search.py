@@ -17,7 +17,6 @@ from detectors.stage_plan import Method, Plan, copies, plan, state
 __all__ = ["best_plan"]
 
 LEVELS = 24
-AROUND = 4.0  # of the fullest unit, up and down
 SLACK = 1.1  # a cut may be so much fuller than the least full one to share work out better
 
 
@@ -59,16 +58,17 @@ def best_plan(costs: Costs, count: int, method: Method, fits: float = 0.0) -> Pl
 
 
 def sizes(costs: Costs) -> Tensor:
-    """(L,) every size of a segment, or LEVELS of them around that of the fullest unit, where the
-    choice matters, and the largest: no checkpoint at all.
+    """(L,) every size of a segment, or LEVELS from the fullest unit's to that of all units in one
+    go, in equal ratios.
     """
-    every = costs.peaks[costs.peaks > 0].unique().double()
+    every: Tensor = torch.unique(costs.peaks[costs.peaks > 0]).double()
     if len(every) <= LEVELS:
         return every
     unit = torch.arange(len(costs))
     full = costs.peaks[unit, unit + 1].max().double()
-    steps = torch.linspace(-1, 1, LEVELS - 1, dtype=torch.float64)
-    return torch.cat([full * AROUND**steps + 1, every[-1:]]).unique()
+    steps = torch.linspace(0, 1, LEVELS, dtype=torch.float64)
+    found: Tensor = full * (every[-1] / full) ** steps + 1
+    return found
 
 
 def ahead(costs: Costs, end: int) -> Tensor:

@@ -39,8 +39,8 @@ class Made(NamedTuple):
 class Trace(NamedTuple):
     """Operators are numbered as they run."""
 
-    count: int
-    """Operators."""
+    operators: int
+    """How many ran."""
     starts: List[Tuple[int, List[str]]]
     """The operator that runs next when these modules start, rising; the first is (0, [])."""
     made: List[Made]
