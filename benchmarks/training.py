@@ -11,7 +11,8 @@ them. `compare` scores what is there: VOC07 AP at IoU 0.5 with 95 % intervals ov
 evaluate on, ours - effdet on the same pictures, and how often ours is the score of a detector that
 learnt biases only. `--ours` takes finished runs of train.py in place of ours, one for each seed: of
 the same recipe and data, or they are refused. `speed` takes turns, one step each, on the same
-generated pictures; over 1 means that ours is faster.
+generated pictures: ours as train.py runs it, then both in plain loops of torch, as they come and in
+channels-last memory. Ratios are to the first; over 1 means that train.py is faster.
 """
 
 from __future__ import annotations
@@ -36,7 +37,13 @@ if TYPE_CHECKING:  # at run time torch waits until threads are calm
     from detectors.experiment.recipe import Recipe
 
 NAMES = ("ours", "effdet", "biases")
-TIMED = ("ours", "effdet")
+TIMED = (
+    "ours trainingModel",  # what train.py runs
+    "ours",
+    "ours channels-last",
+    "effdet",
+    "effdet channels-last",
+)
 METRIC = "AP50_voc07"
 NMS = "hard"  # of all contenders' detections
 ABOUT = "scores.json"  # written last, so it marks a finished contender
@@ -320,7 +327,7 @@ def speed(options: argparse.Namespace) -> Dict[str, Any]:
     with contextlib.ExitStack() as stack:
         ask = {name: stack.enter_context(contender(name, options)) for name in TIMED}
         for turn in range(1 + options.rounds):  # the first warms up
-            for name in TIMED:
+            for name in TIMED if turn % 2 else TIMED[::-1]:
                 answer = ask[name]()
                 if turn:
                     milliseconds[name].append(1e3 * answer["seconds"])
@@ -332,7 +339,7 @@ def speed(options: argparse.Namespace) -> Dict[str, Any]:
         "machine": machine(device_of(options)),
         "rounds": options.rounds,
         "milliseconds": medians,
-        "ratio": medians["effdet"] / medians["ours"],
+        "ratios": {name: median / medians[TIMED[0]] for name, median in medians.items()},
     }
 
 
@@ -349,8 +356,7 @@ def serve(options: argparse.Namespace) -> None:
     os.dup2(2, 1)  # what libraries print is no answer
     device = device_of(options)
     import torch
-    from training_contenders import CONTENDERS
-    from training_loop import Loop
+    from training_steps import loop_of
 
     from detectors.commands.train.datasets import open_datasets
 
@@ -358,7 +364,7 @@ def serve(options: argparse.Namespace) -> None:
     options.words = [*options.words, *generated, "data.workers=0"]
     recipe = recipe_of(options, options.seeds[0])
     datasets = open_datasets(recipe)
-    loop = Loop(CONTENDERS[options.serve](recipe, datasets.class_names), recipe, device)
+    loop = loop_of(options.serve, recipe, datasets.class_names, device)
     micro_batches = next(iter(loop.batches(datasets)))
     for _ in sys.stdin:
         start = time.perf_counter()
@@ -379,7 +385,7 @@ def tell(report: Dict[str, Any], path: str) -> None:
         return
     if path:
         Path(path).write_text(text + "\n", encoding="utf-8")
-    print("\n".join(speed_lines(report) if "ratio" in report else accuracy_lines(report)))
+    print("\n".join(speed_lines(report) if "ratios" in report else accuracy_lines(report)))
 
 
 def accuracy_lines(report: Dict[str, Any]) -> List[str]:
@@ -405,8 +411,10 @@ def speed_lines(report: Dict[str, Any]) -> List[str]:
     return [
         f"{report['model']} {height}x{width}, a step of {report['images_per_step']} images,"
         f" {report['machine']}",
-        f"ours   {times['ours']:9.1f} ms",
-        f"effdet {times['effdet']:9.1f} ms {report['ratio']:6.2f}x",
+        *(
+            f"{name:20} {times[name]:9.1f} ms {ratio:6.2f}x"
+            for name, ratio in report["ratios"].items()
+        ),
     ]
 
 

@@ -186,3 +186,26 @@ def test_biases_are_all_that_the_floor_learns(loop: Any, tmp_path: Path) -> None
     names = {name for name, one in done.model.named_parameters() if one.requires_grad}
     assert names == {f"network.{head}_head.predict.pointwise.bias" for head in ("class", "box")}
     assert len(done.trained) == 2
+
+
+def test_what_is_timed_learns_what_the_plain_loop_learns(
+    benchmark_module: Any,
+) -> None:
+    loop_of = import_module("training_steps").loop_of
+    from detectors.commands.train.datasets import open_datasets
+
+    options = argparse.Namespace(words=[*TINY, "optim.name=sgd", "optim.ema=0.5"], steps=None)
+    recipe = benchmark_module.recipe_of(options, 0)
+    datasets = open_datasets(recipe)
+    found = []
+    for name in benchmark_module.TIMED[:3]:
+        torch.manual_seed(0)
+        loop = loop_of(name, recipe, datasets.class_names, "cpu")
+        batches = loop.batches(datasets)
+        losses = [float(loop.update(next(batches)).mean()) for _ in range(2)]
+        found.append((losses, loop.averages))
+    (losses, averages), *others = found
+    for other_losses, other_averages in others:
+        assert other_losses == pytest.approx(losses, rel=1e-4)
+        for name, value in averages.items():
+            torch.testing.assert_close(other_averages[name], value, rtol=1e-3, atol=1e-5)
