@@ -19,6 +19,7 @@ from detectors.experiment.lightning_strategy import PopTorchStrategy
 from detectors.models.efficientdet.inference import EfficientDet
 from poplar_ops.runtime import IS_HOST, poptorch
 from poptorch_host.engine.training_engine import TrainingEngine
+from tests.detectors.experiment.lightning_runs import conftest
 
 Build = Callable[..., Any]
 # torch 2.0.1 warns of its own reading
@@ -115,8 +116,10 @@ def test_mixed_precision_halves_backbone_and_pyramid_on_an_ipu(
 ) -> None:
     def small() -> EfficientDet:
         torch.manual_seed(0)
-        return efficientdet("d0", num_classes=3, image_size=32)
+        return efficientdet("d0", num_classes=3, image_size=64)
 
+    # At 32 pixels batch norms of one cell see two values, and gradients are beyond half's range.
+    monkeypatch.setattr(conftest, "SIZE", 64)
     monkeypatch.setattr(lightning_strategy, "IS_HOST", False)
     settings: Dict[str, Any] = {"steps": 1, "validate_every": 1, "precision": "mixed"}
     ours = run("poptorch", model=small(), **settings)
