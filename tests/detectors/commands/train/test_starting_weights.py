@@ -190,7 +190,7 @@ def test_settings_of_the_training_are_the_recipes_and_the_models_form_is_not(
     scale = run(ANIMALS, *words, "model.pyramid.scale=3")
     assert scale.code == 2
     assert "anchor_scale 4.0 -> 3" in scale.err
-    assert "set model.name=efficientdet-d0" in scale.err
+    assert "set model.pyramid.scale=4.0" in scale.err
     larger = run(ANIMALS, "weights=best.ckpt", "model.name=efficientdet-d1", "head=map")
     assert larger.code == 2
     assert "set model.name=efficientdet-d0" in larger.err
