@@ -53,8 +53,7 @@ class Loop:
         self.recipe = recipe
         self.device = device
         self.model, self.training = contender.model.to(device), contender.training.to(device)
-        optim = replace(recipe.optim, max_grad_norm=0.0, loss_scaling=1.0)  # clipped in `update`
-        self.optimizer = build_optimizer(self.training, optim, poptorch=False)
+        self.optimizer = self.build_optimizer()
         self.rate = learning_rate(recipe.optim, recipe.images_per_step, recipe.trainer.max_steps)
         self.trained = [one for one in self.training.parameters() if one.requires_grad]
         self.averages: Dict[str, Tensor] = {}
@@ -66,6 +65,11 @@ class Loop:
         self.step = 0
         self.seconds = 0.0
         """Of all steps so far, waiting for pictures included."""
+
+    def build_optimizer(self) -> torch.optim.Optimizer:
+        """The recipe's, without what `update` does itself."""
+        optim = replace(self.recipe.optim, max_grad_norm=0.0, loss_scaling=1.0)
+        return build_optimizer(self.training, optim, poptorch=False)
 
     def update(self, micro_batches: List[Batch]) -> Tensor:
         """One step; the mean loss of its micro-batches, ()."""

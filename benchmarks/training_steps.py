@@ -29,10 +29,13 @@ class Executor(Loop):
     def __init__(self, contender: Contender, recipe: Recipe, device: str) -> None:
         super().__init__(contender, recipe, "cpu")  # the executor has the device
         host.configure(device=device)
-        self.optimizer = build_optimizer(self.training, recipe.optim, poptorch=True)
         options = poptorch_options(recipe)
         options.outputMode(poptorch.OutputMode.All)
         self.executor: Any = poptorch.trainingModel(self.training, options, self.optimizer)
+
+    def build_optimizer(self) -> torch.optim.Optimizer:
+        """PopTorch's, which clips and scales by itself."""
+        return build_optimizer(self.training, self.recipe.optim, poptorch=True)
 
     def update(self, micro_batches: List[Batch]) -> Tensor:
         """One call; the losses of its micro-batches."""
